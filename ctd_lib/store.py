@@ -1,0 +1,166 @@
+"""Artifacts by content key: made once, written aside, checksummed, renamed into place, locked.
+
+An artifact is a folder. Its key is a digest of the stage, its parameters, the keys of the artifacts
+it was made from and the stage's revision; the same key is therefore the same content. A folder
+under its final name is complete by construction: an interrupted run leaves only a `.partial` folder
+behind, which the next run removes.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ctd_lib import paths, runtime
+from ctd_lib.errors import CtdError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact: its folder and what its manifest says of it."""
+
+    stage: str
+    key: str
+    path: Path
+    values: dict
+    provenance: dict
+
+
+def key_of(stage: str, params: dict, upstream: Sequence[str], revision: int) -> str:
+    """The content key, 16 hex digits."""
+    what = {"stage": stage, "params": params, "upstream": list(upstream), "revision": revision}
+    text = json.dumps(what, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def get_or_make(
+    stage: str,
+    label: str,
+    params: dict,
+    upstream: Sequence[Artifact],
+    revision: int,
+    make: Callable[[Path], dict | None],
+) -> Artifact:
+    """The artifact of that key: the finished one, or `make(folder)` if there is none.
+
+    Args:
+        stage: name of the stage, a folder under `artifacts/`.
+        label: what a reader calls it, for the folder name and the messages ("longformer").
+        params: JSON-able values on which the content depends.
+        upstream: artifacts that it is made from.
+        revision: raised by hand whenever the stage's code changes what it makes.
+        make: fills the folder it is given and returns JSON-able values worth keeping.
+
+    Raises:
+        CtdError: a finished artifact does not match its checksums, or the disk is full.
+    """
+    key = key_of(stage, params, [artifact.key for artifact in upstream], revision)
+    path = paths.artifacts() / stage / f"{label}-{key}"
+    if (path / MANIFEST).is_file():
+        say(f"{stage} {label}: found, reused ({key})")
+        return load(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path, f"{stage} {label}"):
+        if (path / MANIFEST).is_file():
+            say(f"{stage} {label}: made by another run meanwhile, reused ({key})")
+            return load(path)
+        say(f"{stage} {label}: making ({key})")
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        started = time.perf_counter()
+        try:
+            values = make(partial) or {}
+            seconds = time.perf_counter() - started
+            manifest = {
+                "stage": stage,
+                "key": key,
+                "params": params,
+                "upstream": [artifact.key for artifact in upstream],
+                "revision": revision,
+                "values": values,
+                "provenance": runtime.provenance(seconds) | {"stage_revision": revision},
+                "files": _checksums(partial),
+            }
+            _write_json(partial / MANIFEST, manifest)
+        except OSError as error:
+            raise CtdError(
+                f"{stage} {label} could not be written to {path.parent}: {error}."
+            ) from error
+        os.replace(partial, path)
+        say(f"{stage} {label}: done in {seconds:.0f} s")
+    return load(path, verify=False)
+
+
+def load(path: Path, verify: bool = True) -> Artifact:
+    """Open a finished artifact, checking every file against its checksum.
+
+    Raises:
+        CtdError: a file is missing, changed or unreadable.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        expected, stage = manifest["files"], manifest["stage"]
+    except (ValueError, KeyError) as error:
+        raise CtdError(_corrupt(path, MANIFEST)) from error
+    if verify:
+        for name, digest in expected.items():
+            if not (path / name).is_file() or _sha256(path / name) != digest:
+                raise CtdError(_corrupt(path, name))
+    return Artifact(stage, manifest["key"], path, manifest["values"], manifest["provenance"])
+
+
+def say(message: str) -> None:
+    """One line of progress to the reader of a notebook or a terminal."""
+    print(f"[ctd] {message}", file=sys.stdout, flush=True)
+
+
+def _corrupt(path: Path, name: str) -> str:
+    return (
+        f"Artifact {path} is corrupt: {name} does not match its checksum; "
+        "delete the folder to remake it."
+    )
+
+
+class _locked:
+    """Holds the lock of one artifact; says so when another run has it and this one must wait."""
+
+    def __init__(self, path: Path, what: str):
+        self.lock = FileLock(path.with_name(f".{path.name}.lock"))
+        self.what = what
+
+    def __enter__(self):
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{self.what}: another run is making it, waiting")
+            self.lock.acquire()
+
+    def __exit__(self, *exception):
+        self.lock.release()
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, value: dict) -> None:
+    with open(path, "w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())

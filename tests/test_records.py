@@ -1,0 +1,62 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from ctd_lib import records, runtime
+from ctd_lib.errors import CtdError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_HOME", str(tmp_path))
+    return tmp_path
+
+
+def an_artifact(key="abc"):
+    return SimpleNamespace(key=key, provenance=runtime.provenance(1.5) | {"stage_revision": 1})
+
+
+def write(key="abc", **params):
+    chosen = {"arch": "lsg", "seed": 0, "role": "student", "task": "toy"} | params
+    source = {"name": "toy", "licence": "none", "synthetic": True}
+    return records.write("finetune", "quick", chosen, {"score": 0.5}, source, an_artifact(key))
+
+
+def test_what_is_written_is_loaded():
+    path = write()
+    table = records.load("quick")
+    row = table.iloc[0]
+    assert list(table.columns) == list(records.COLUMNS)
+    assert (row.kind, row.arch, row.role, row.task, row.seed) == (
+        "finetune",
+        "lsg",
+        "student",
+        "toy",
+        0,
+    )
+    assert row["values"] == {"score": 0.5}
+    assert row.path == path
+
+
+def test_same_artifact_same_file_and_empty_profile_is_an_empty_table():
+    assert write() == write()
+    assert len(records.load("quick")) == 1
+    assert records.load("study").empty
+
+
+def test_a_record_that_does_not_fit_is_named():
+    path = write()
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"kind": "guess"}))
+    with pytest.raises(CtdError, match=r"does not fit the schema at kind"):
+        records.load("quick")
+    path.write_text("{")
+    with pytest.raises(CtdError, match="is no JSON"):
+        records.load("quick")
+
+
+def test_no_value_no_record():
+    with pytest.raises(CtdError, match="values"):
+        records.write("convert", "quick", {"arch": "lsg", "seed": 0}, {}, None, an_artifact())
+    assert records.load("quick").empty

@@ -1,0 +1,70 @@
+import socket
+import threading
+import time
+
+import pytest
+import torch
+
+from ctd_lib import paths, runtime
+from ctd_lib.errors import CtdError
+
+
+@pytest.fixture(autouse=True)
+def online_by_variables(monkeypatch):
+    for name in (*runtime.OFFLINE_VARIABLES, "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "")
+    runtime.hub_answers.cache_clear()
+    yield
+    runtime.hub_answers.cache_clear()
+
+
+def test_a_hub_that_listens_answers(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=server.accept, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert runtime.hub_answers()
+
+
+def test_a_silent_hub_is_given_up_within_three_seconds_once_per_process(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://192.0.2.1:81")  # a documentation address
+    started = time.perf_counter()
+    assert not runtime.hub_answers()
+    assert time.perf_counter() - started < 3
+    started = time.perf_counter()
+    assert not runtime.hub_answers()
+    assert time.perf_counter() - started < 0.1
+
+
+def test_offline_variable_decides_without_asking(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(runtime, "_reachable", lambda endpoint: pytest.fail("asked the network"))
+    assert not runtime.hub_answers()
+
+
+def test_seed_repeats_random_numbers():
+    runtime.seed_everything(3)
+    first = torch.rand(4)
+    runtime.seed_everything(3)
+    assert torch.equal(first, torch.rand(4))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_missing_device_is_named():
+    with pytest.raises(CtdError, match="cuda"):
+        runtime.device("cuda")
+    assert runtime.device().type == "cpu"
+
+
+def test_unknown_device_is_named():
+    with pytest.raises(CtdError, match="abacus"):
+        runtime.device("abacus")
+
+
+def test_home_and_data_folder_follow_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_HOME", str(tmp_path))
+    assert paths.results("quick") == tmp_path / "results" / "quick"
+    monkeypatch.delenv("CTD_DATA", raising=False)
+    assert paths.data_dir() is None
+    monkeypatch.setenv("CTD_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(CtdError, match="CTD_DATA"):
+        paths.data_dir()

@@ -1,0 +1,98 @@
+import multiprocessing
+import time
+
+import pytest
+
+from ctd_lib import store
+from ctd_lib.errors import CtdError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_HOME", str(tmp_path))
+    return tmp_path
+
+
+def write_note(folder):
+    (folder / "note.txt").write_text("done")
+    return {"answer": 42}
+
+
+def never(folder):
+    raise AssertionError("made again")
+
+
+def test_made_once_then_reused():
+    made = store.get_or_make("stage", "toy", {"a": 1}, [], 1, write_note)
+    again = store.get_or_make("stage", "toy", {"a": 1}, [], 1, never)
+    assert again.path == made.path
+    assert again.values == {"answer": 42}
+    assert again.provenance["stage_revision"] == 1
+
+
+def test_key_depends_on_stage_parameters_upstream_and_revision():
+    base = store.key_of("stage", {"a": 1, "b": 2}, ["x"], 1)
+    assert base == store.key_of("stage", {"b": 2, "a": 1}, ["x"], 1)
+    others = [
+        store.key_of("other", {"a": 1, "b": 2}, ["x"], 1),
+        store.key_of("stage", {"a": 1, "b": 3}, ["x"], 1),
+        store.key_of("stage", {"a": 1, "b": 2}, ["y"], 1),
+        store.key_of("stage", {"a": 1, "b": 2}, ["x"], 2),
+    ]
+    assert len({base, *others}) == 5
+
+
+def test_interruption_leaves_nothing_that_counts_as_finished():
+    def interrupted(folder):
+        (folder / "half.txt").write_text("ha")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get_or_make("stage", "toy", {}, [], 1, interrupted)
+    made = store.get_or_make("stage", "toy", {}, [], 1, write_note)
+    assert sorted(path.name for path in made.path.iterdir()) == ["manifest.json", "note.txt"]
+
+
+@pytest.mark.parametrize("damage", ["change", "delete", "manifest"])
+def test_corrupt_artifact_is_noticed(damage):
+    made = store.get_or_make("stage", "toy", {}, [], 1, write_note)
+    note = made.path / "note.txt"
+    if damage == "change":
+        note.write_text("d0ne")
+    elif damage == "delete":
+        note.unlink()
+    else:
+        (made.path / store.MANIFEST).write_text("{")
+    with pytest.raises(CtdError, match=r"corrupt: .* delete the folder"):
+        store.get_or_make("stage", "toy", {}, [], 1, never)
+
+
+def test_full_disk_is_one_sentence_and_loses_nothing():
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(CtdError, match="No space left"):
+        store.get_or_make("stage", "toy", {}, [], 1, full)
+    assert store.get_or_make("stage", "toy", {}, [], 1, write_note).values == {"answer": 42}
+
+
+def slow_make(folder):
+    time.sleep(1.0)
+    (folder / "pid.txt").write_text(str(multiprocessing.current_process().pid))
+    return {"pid": multiprocessing.current_process().pid}
+
+
+def make_in_child(queue):
+    queue.put(store.get_or_make("stage", "toy", {}, [], 1, slow_make).values["pid"])
+
+
+def test_two_runs_at_once_one_makes_the_other_takes_its_result():
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=make_in_child, args=(queue,)) for _ in range(2)]
+    for child in children:
+        child.start()
+    results = [queue.get(timeout=60) for _ in children]
+    for child in children:
+        child.join()
+    assert results[0] == results[1]
