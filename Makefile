@@ -1,0 +1,45 @@
+# make report | test | run NB=03_distill ARCH=longformer | book | study | lint | clean
+# Everything runs in .venv, which the first verb makes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NB ?= 03_distill
+ARCH ?= longformer
+PROFILE ?= quick
+OUT ?= book/runs/$(NB)$(addprefix -,$(ARCH)).ipynb
+
+.PHONY: report test run book study lint clean
+.DELETE_ON_ERROR:
+
+report: .venv/ready  ## run the quick profile, print the headline table, build the book
+	$(BIN)/python -m ctd_lib.study run --profile quick
+	$(BIN)/python -m ctd_lib.book build
+
+test: .venv/ready  ## the test suite
+	$(BIN)/python -m pytest -q
+
+run: .venv/ready  ## one notebook: NB=03_distill ARCH=longformer ARGS="-p steps 3"
+	mkdir -p $(dir $(OUT))
+	$(BIN)/papermill notebooks/$(NB).ipynb $(OUT).partial.ipynb $(addprefix -p arch ,$(ARCH)) $(ARGS)
+	mv $(OUT).partial.ipynb $(OUT)
+
+book: .venv/ready  ## tables, figures and pages from the records at hand
+	$(BIN)/python -m ctd_lib.book build
+
+study: .venv/ready  ## the long profile; may be stopped and started again
+	$(BIN)/python -m ctd_lib.study run --profile study
+
+lint: .venv/ready  ## ruff on code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## remove what is generated; records of the study profile stay
+	rm -rf _build book/runs book/generated artifacts results/quick
+
+.venv/ready: pyproject.toml requirements/cpu.lock
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %d.%d; name another by PYTHON=..." % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements/cpu.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	$(BIN)/python -m ctd_lib.data.packaged
+	touch $@
