@@ -1,0 +1,107 @@
+"""Masked language modelling: more pretraining, its evaluation, a head for encoders without one."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ctd_lib import models, train
+from ctd_lib.errors import CtdError
+from ctd_lib.losses import IGNORED, chunked_masked_lm_loss, mask_tokens, masked_batches
+
+__all__ = ["evaluate_mlm", "mask_tokens", "pretrain", "train_lm_head"]
+
+
+def pretrain(
+    model: PreTrainedModel,
+    batches: Iterable[train.Batch],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    steps: int,
+    lr: float = 1e-4,
+    probability: float = 0.15,
+    seed: int = 0,
+    **options,
+) -> train.TrainLog:
+    """Train a `...ForMaskedLM` in place on masked text.
+
+    Args:
+        batches: dicts of `input_ids`, `attention_mask` and, if any, `special_tokens_mask`,
+            each (B, T).
+        seed: of the masking.
+        **options: those of `train.fit`.
+    """
+    masked = masked_batches(batches, tokenizer, probability, seed)
+    options = {"description": "pretrain"} | options
+    return train.fit(model, _loss, masked, steps=steps, lr=lr, **options)
+
+
+@torch.inference_mode()
+def evaluate_mlm(
+    model: PreTrainedModel,
+    batches: Iterable[train.Batch],
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int = 0,
+    probability: float = 0.15,
+    precision: str = "float32",
+) -> float:
+    """Mean masked-LM loss over all predicted tokens of the batches, masked alike for each seed.
+
+    Raises:
+        CtdError: not one token was there to predict.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for batch in masked_batches(batches, tokenizer, probability, seed):
+        with train.autocast(device, precision):
+            loss, _ = _loss(model, {name: value.to(device) for name, value in batch.items()})
+        predicted = int((batch["labels"] != IGNORED).sum())
+        total += float(loss) * predicted
+        count += predicted
+    model.train(training)
+    if count == 0:
+        raise CtdError("there is no text to evaluate on: no token could be masked.")
+    return total / count
+
+
+def train_lm_head(
+    model: PreTrainedModel,
+    batches: Iterable[train.Batch],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    steps: int,
+    lr: float = 1e-3,
+    freeze_encoder: bool = False,
+    **options,
+) -> train.TrainLog:
+    """Train the masked-LM head of an encoder that was published without one.
+
+    Short sequences do, and logits are made at the masked positions only. The head's decoder is
+    tied to the word embeddings, as in the families themselves, so it begins as a good guess.
+
+    Args:
+        freeze_encoder: train the head alone, the tied embeddings left as they are: a third of
+            the time a step, a worse head.
+        **options: those of `pretrain`.
+    """
+    options = {"description": "masked-LM head", "weight_decay": 0.0} | options
+    encoder = models.encoder(model)
+    was_trained = [p.requires_grad for p in encoder.parameters()]
+    if freeze_encoder:
+        encoder.requires_grad_(False)
+    try:
+        return pretrain(model, batches, tokenizer, steps=steps, lr=lr, **options)
+    finally:
+        for parameter, trained in zip(encoder.parameters(), was_trained, strict=True):
+            parameter.requires_grad_(trained)
+
+
+def _loss(model: PreTrainedModel, batch: train.Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    hidden = models.encoder(model)(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).last_hidden_state
+    loss = chunked_masked_lm_loss(hidden, models.lm_head(model), batch["labels"])
+    return loss, {"mlm": loss.detach()}

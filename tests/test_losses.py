@@ -1,0 +1,294 @@
+"""Losses against numbers worked out by hand, against torch's own, and chunked against plain."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import BertConfig, BertForMaskedLM
+
+from ctd_lib import losses
+from ctd_lib.errors import CtdError
+from ctd_lib.losses import IGNORED
+
+LOG2, LOG3 = math.log(2), math.log(3)
+
+
+def test_soft_target_loss_by_hand():
+    # Temperature 2 turns the logits 2 log 3 and 0 into probabilities 3/4 and 1/4.
+    teacher = torch.tensor([[[2 * LOG3, 0.0], [0.0, 0.0]]])
+    student = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])
+    # KL of the first token: 3/4 log(3/2) + 1/4 log(1/2) = 3/4 log 3 - log 2; of the second: 0.
+    divergence = 0.75 * LOG3 - LOG2
+    loss = losses.soft_target_loss(student, teacher, torch.tensor([[1, 1]]), temperature=2)
+    assert loss.item() == pytest.approx(4 * divergence / 2, abs=1e-6)
+    assert loss.item() == pytest.approx(0.261624, abs=1e-6)
+
+
+def test_soft_target_loss_ignores_padding():
+    teacher = torch.tensor([[[2 * LOG3, 0.0], [7.0, -3.0]]])
+    student = torch.zeros(1, 2, 2, requires_grad=True)
+    loss = losses.soft_target_loss(student, teacher, torch.tensor([[1, 0]]), temperature=2)
+    loss.backward()
+    assert loss.item() == pytest.approx(4 * (0.75 * LOG3 - LOG2), abs=1e-6)
+    # d/ds T^2 KL = T (student - teacher probability) = 2 (1/2 - 3/4).
+    torch.testing.assert_close(student.grad, torch.tensor([[[-0.5, 0.5], [0.0, 0.0]]]))
+
+
+def test_masked_lm_loss_by_hand():
+    # Probabilities 2/3 and 1/3; then 1/2 and 1/2; the third token is not predicted.
+    logits = torch.tensor([[[LOG2, 0.0], [0.0, 0.0], [9.0, -9.0]]])
+    loss = losses.masked_lm_loss(logits, torch.tensor([[1, 0, IGNORED]]))
+    assert loss.item() == pytest.approx((LOG3 + LOG2) / 2, abs=1e-6)
+
+
+def test_hidden_cosine_loss_by_hand():
+    student = torch.tensor([[[1.0, 0.0], [3.0, 4.0], [1.0, 1.0]]])
+    teacher = torch.tensor([[[0.0, 2.0], [4.0, 3.0], [5.0, 5.0]]])
+    # Cosines 0, 24/25 and, were it not padding, 1.
+    loss = losses.hidden_cosine_loss(student, teacher, torch.tensor([[1, 1, 0]]))
+    assert loss.item() == pytest.approx((1 + 1 / 25) / 2, abs=1e-6)
+
+
+def test_terms_are_float32_inside():
+    torch.manual_seed(0)
+    student, teacher = (torch.randn(1, 64, 1000).bfloat16() for _ in range(2))
+    mask, labels = torch.ones(1, 64), torch.randint(1000, (1, 64))
+    for loss, exact in (
+        (
+            losses.soft_target_loss(student, teacher, mask),
+            losses.soft_target_loss(student.float(), teacher.float(), mask),
+        ),
+        (losses.masked_lm_loss(student, labels), losses.masked_lm_loss(student.float(), labels)),
+        (
+            losses.hidden_cosine_loss(student, teacher, mask),
+            losses.hidden_cosine_loss(student.float(), teacher.float(), mask),
+        ),
+    ):
+        assert loss.dtype == torch.float32
+        assert loss.item() == exact.item()
+
+
+def test_nothing_left_is_exactly_zero():
+    hidden = torch.randn(2, 3, 4, requires_grad=True)
+    head = nn.Linear(4, 7)
+    none, labels = torch.zeros(2, 3), torch.full((2, 3), IGNORED)
+    teacher = torch.randn(2, 3, 4)
+    terms = (
+        losses.soft_target_loss(head(hidden), head(teacher), none),
+        losses.masked_lm_loss(head(hidden), labels),
+        losses.hidden_cosine_loss(hidden, teacher, none),
+        losses.chunked_loss(hidden, head, labels, teacher, head, none).loss,
+        losses.chunked_masked_lm_loss(hidden, head, labels),
+    )
+    for loss in terms:
+        hidden.grad = head.weight.grad = None
+        loss.backward()
+        assert loss.item() == 0
+        assert not hidden.grad.any()
+        assert head.weight.grad is None or not head.weight.grad.any()
+
+
+class TiedModel(nn.Module):
+    """Embeddings, one layer, and a head whose decoder is the embeddings."""
+
+    def __init__(self, vocabulary: int, width: int):
+        super().__init__()
+        self.embeddings = nn.Embedding(vocabulary, width)
+        self.layer = nn.Linear(width, width)
+        self.head = nn.Sequential(
+            nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, vocabulary)
+        )
+        self.head[-1].weight = self.embeddings.weight
+
+    def forward(self, input_ids):
+        return self.layer(self.embeddings(input_ids)).tanh()
+
+
+def gradients(model: nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    chunk=st.integers(1, 20),
+    positions=st.sampled_from(losses.POSITIONS),
+    temperature=st.sampled_from([0.5, 1.0, 2.0, 4.0]),
+    scale=st.sampled_from([1.0, 0.25]),
+)
+def test_chunked_equals_plain(seed, chunk, positions, temperature, scale):
+    torch.manual_seed(seed)
+    student, teacher = TiedModel(11, 6), TiedModel(11, 8).requires_grad_(False)
+    input_ids = torch.randint(11, (2, 7))
+    mask = torch.rand(2, 7) < 0.8
+    labels = input_ids.where((torch.rand(2, 7) < 0.4) & mask, IGNORED)
+
+    softened = mask & (labels != IGNORED) if positions == "masked" else mask
+    hidden, teacher_hidden = student(input_ids), teacher(input_ids)
+    logits = student.head(hidden)
+    mlm = losses.masked_lm_loss(logits, labels)
+    soft = losses.soft_target_loss(logits, teacher.head(teacher_hidden), softened, temperature)
+    expected = gradients(student, scale * (2 * mlm + 5 * soft))
+
+    terms = losses.chunked_loss(
+        student(input_ids), student.head, labels, teacher_hidden, teacher.head, mask,
+        mlm_weight=2, soft_target_weight=5, temperature=temperature, positions=positions,
+        chunk=chunk,
+    )  # fmt: skip
+    torch.testing.assert_close(terms.mlm, mlm)
+    torch.testing.assert_close(terms.soft_target, soft)
+    torch.testing.assert_close(terms.loss, 2 * mlm + 5 * soft)
+    torch.testing.assert_close(gradients(student, scale * terms.loss), expected)
+
+
+def test_each_chunked_term_equals_plain():
+    torch.manual_seed(0)
+    student, teacher = TiedModel(11, 6), TiedModel(11, 6)
+    input_ids, mask = torch.randint(11, (2, 7)), torch.ones(2, 7)
+    mask[1, 4:] = 0
+    labels = input_ids.where(torch.rand(2, 7) < 0.4, IGNORED)
+    logits, teacher_hidden = student.head(student(input_ids)), teacher(input_ids)
+    mlm = losses.chunked_masked_lm_loss(student(input_ids), student.head, labels, chunk=3)
+    soft = losses.chunked_soft_target_loss(
+        student(input_ids), student.head, teacher_hidden, teacher.head, mask, 3.0, chunk=3
+    )
+    torch.testing.assert_close(mlm, losses.masked_lm_loss(logits, labels))
+    plain = losses.soft_target_loss(logits, teacher.head(teacher_hidden), mask, 3.0)
+    torch.testing.assert_close(soft, plain)
+    soft.backward()
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_chunked_agrees_with_transformers_under_autocast():
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    model = BertForMaskedLM(config)
+    input_ids = torch.randint(50, (2, 9))
+    labels = input_ids.where(torch.rand(2, 9) < 0.5, IGNORED)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = gradients(model, model(input_ids, labels=labels).loss)
+        hidden = model.bert(input_ids).last_hidden_state
+        found = gradients(model, losses.chunked_masked_lm_loss(hidden, model.cls, labels, chunk=4))
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-2)
+
+
+def test_no_logits_of_all_tokens_are_kept():
+    class Watched(nn.Linear):
+        largest = 0
+
+        def forward(self, x):
+            self.largest = max(self.largest, len(x))
+            return super().forward(x)
+
+    head, hidden = Watched(8, 40), torch.randn(1, 100, 8, requires_grad=True)
+    teacher_head = Watched(8, 40)
+    saved = []
+    labels = torch.randint(40, (1, 100))
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: saved.append(t.shape) or t, lambda t: t
+    ):
+        losses.chunked_loss(
+            hidden, head, labels, torch.randn(1, 100, 8), teacher_head, torch.ones(1, 100), chunk=16
+        )
+    assert head.largest == teacher_head.largest == 16
+    assert (100, 40) not in saved and (1, 100, 40) not in saved
+    assert head.weight.shape in saved  # the gradients wait there for backward
+
+
+def test_evaluation_needs_no_gradients():
+    head, hidden = nn.Linear(8, 40), torch.randn(1, 10, 8)
+    labels = torch.randint(40, (1, 10))
+    with torch.inference_mode():
+        loss = losses.chunked_masked_lm_loss(hidden, head, labels)
+    assert not loss.requires_grad
+    expected = F.cross_entropy(head(hidden[0]), labels[0])
+    torch.testing.assert_close(loss, expected.detach())
+
+
+def test_soft_targets_at_masked_positions_skip_the_others():
+    head, labels = nn.Linear(4, 9), torch.tensor([[3, IGNORED, IGNORED]])
+    hidden = torch.randn(1, 3, 4, requires_grad=True)
+    losses.chunked_loss(
+        hidden, head, labels, torch.randn(1, 3, 4), head, torch.ones(1, 3), positions="masked"
+    ).loss.backward()
+    assert hidden.grad[0, 0].any() and not hidden.grad[0, 1:].any()
+
+
+def test_unknown_positions():
+    with pytest.raises(CtdError, match="'some' are unknown"):
+        losses.chunked_loss(
+            torch.zeros(1, 1, 2), nn.Linear(2, 3), torch.zeros(1, 1, dtype=int), positions="some"
+        )
+
+
+class ToyTokenizer:
+    """Ids 0 to 4 are special, 4 is the mask; 95 ordinary ones follow."""
+
+    mask_token_id = 4
+    all_special_ids = (0, 1, 2, 3, 4)
+
+    def __len__(self):
+        return 100
+
+
+def test_masking_shares():
+    generator = torch.Generator().manual_seed(0)
+    input_ids = torch.randint(5, 100, (100, 1000), generator=generator)
+    inputs, labels = losses.mask_tokens(input_ids, ToyTokenizer(), 0.15, generator)
+    chosen = labels != IGNORED
+    masked, changed = inputs == 4, inputs != input_ids
+    n = input_ids.numel()
+
+    def assert_share(part, whole, share):
+        # Five standard deviations of a binomial share.
+        assert abs(part / whole - share) < 5 * math.sqrt(share * (1 - share) / whole)
+
+    assert_share(int(chosen.sum()), n, 0.15)
+    assert_share(int((chosen & masked).sum()), int(chosen.sum()), 0.8)
+    # A random token is now and then the one that it replaces.
+    assert_share(int((chosen & changed & ~masked).sum()), int(chosen.sum()), 0.1 * 94 / 95)
+    assert torch.equal(labels[chosen], input_ids[chosen])
+    assert not (changed & ~chosen).any()
+    replaced = inputs[chosen & changed & ~masked]
+    assert replaced.min() == 5 and replaced.max() == 99
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=40), st.integers(0, 1000), st.data())
+def test_special_tokens_are_never_chosen(ids, seed, data):
+    input_ids = torch.tensor([ids])
+    special = torch.tensor(
+        [data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))]
+    )
+    generator = torch.Generator().manual_seed(seed)
+    inputs, labels = losses.mask_tokens(input_ids, ToyTokenizer(), 1.0, generator, special)
+    fixed = special | (input_ids < 5)
+    assert torch.equal(inputs[fixed], input_ids[fixed])
+    assert torch.equal(labels != IGNORED, ~fixed)
+
+
+def test_masking_repeats_with_its_seed():
+    batches = [{"input_ids": torch.arange(5, 90)[None], "attention_mask": torch.ones(1, 85)}] * 2
+    first, second = (list(losses.masked_batches(batches, ToyTokenizer(), seed=s)) for s in (7, 7))
+    other = list(losses.masked_batches(batches, ToyTokenizer(), seed=8))
+    assert all(
+        torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(first, second, strict=True)
+    )
+    assert not torch.equal(first[0]["input_ids"], first[1]["input_ids"])
+    assert not torch.equal(first[0]["input_ids"], other[0]["input_ids"])
+
+
+def test_masking_needs_a_mask_token():
+    tokenizer = ToyTokenizer()
+    tokenizer.mask_token_id = None
+    with pytest.raises(CtdError, match="no mask token"):
+        losses.mask_tokens(torch.zeros(1, 1, dtype=int), tokenizer)
