@@ -1,0 +1,248 @@
+"""Big Bird: window, global and random blocks of tokens (Zaheer et al. 2020, arXiv 2007.14062), its block-sparse ITC form.
+
+Note:
+    Tokens are seen in blocks of `block_size`. The first and the last block see everything and are seen by everyone. Any
+    other block sees itself, both neighbours, and `num_random_blocks` more, drawn for each head and layer by transformers'
+    own rule and seed, so that they are the same in training and in evaluation. Each key counts once. Where the sequence has
+    no more blocks than a block may see, everyone sees everyone. Padding is seen by nobody, and a padded token's output is
+    zero. Attention-probability dropout is not applied.
+
+    `public=True` computes what transformers 5 does: full attention up to (5 + 2 num_random_blocks) block_size tokens, block 0
+    in the place of every random block outside of training, and blocks drawn twice counted twice.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.models.big_bird import modeling_big_bird as native
+
+from ctd_lib.attention import blocked, swap
+from ctd_lib.attention.blocked import Part
+from ctd_lib.attention.encoder import Encoder, heads
+from ctd_lib.errors import CtdError
+
+
+def install(model, public=False):
+    """See `ctd_lib.attention.install`.
+
+    Raises:
+        CtdError: the model is a decoder, or its configuration asks for full attention.
+    """
+    if model.config.is_decoder or model.config.add_cross_attention:
+        raise CtdError("Big Bird as a decoder has no fast attention; only encoders are supported.")
+    if model.config.attention_type != "block_sparse":
+        raise CtdError(f"attention_type must be 'block_sparse' for Big Bird, not '{model.config.attention_type}'.")
+    swap.swap(model, CLASSES, public)
+
+
+def uninstall(model):
+    """See `ctd_lib.attention.uninstall`."""
+    swap.swap_back(model)
+
+
+def pattern(config, length: int, global_tokens=(), layer: int = 0, head: int = 0) -> Tensor:
+    """(T, T) booleans of one head of one layer; Big Bird has no global tokens but its first and last block.
+
+    Raises:
+        CtdError: global tokens are asked for.
+    """
+    if global_tokens:
+        raise CtdError("Big Bird takes no global tokens: its first and last block are global.")
+    count = -(-length // config.block_size)
+    blocks = torch.eye(count, dtype=torch.bool)
+    blocks |= blocks.roll(1, 0) | blocks.roll(-1, 0)
+    blocks[[0, -1]] = True
+    blocks[:, [0, -1]] = True
+    if covers_all(config, count):
+        blocks[:] = True
+    else:
+        blocks[1:-1].scatter_(1, random_blocks(config, count, layer)[head], True)
+    block_of = torch.arange(length) // config.block_size
+    return blocks[block_of[:, None], block_of]
+
+
+def attention_flops(config, length: int) -> int:
+    """FLOP of scores and weighted sums of the blocks that are seen, one sequence, all layers."""
+    size, count = config.block_size, -(-length // config.block_size)
+    pairs = 2 * size * length + (count - 2) * size * (5 + config.num_random_blocks) * size
+    if covers_all(config, count):
+        pairs = length**2
+    return 4 * pairs * config.hidden_size * config.num_hidden_layers
+
+
+def covers_all(config, count: int) -> bool:
+    """Whether a sequence of `count` blocks has no more blocks than each may see."""
+    return count <= 5 + config.num_random_blocks
+
+
+def random_blocks(config, count: int, layer: int) -> Tensor:
+    """The blocks that transformers draws in training, (H, count - 2, R); rows are the blocks 1 to count - 2.
+
+    A row with fewer blocks to draw from than R is filled up with block 0, which everyone sees anyway.
+    """
+    return _random_blocks(
+        count, layer, config.num_attention_heads, config.num_random_blocks, config.block_size,
+        config.max_position_embeddings // config.block_size,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def _random_blocks(count, layer, num_heads, num_random, block_size, max_count):
+    draw = np.random.RandomState(layer)
+    drawn = np.zeros((num_heads, count, num_random), dtype=np.int64)
+    if count * block_size in (1024, 3072, 4096):  # the lengths of the paper's models have a rule of their own
+        for head in range(num_heads):
+            for row in range(1, max_count - 1):
+                picked = draw.permutation(_candidates(row, max_count, block_size))[:num_random]
+                if row < count:
+                    drawn[head, row, : len(picked)] = picked
+    else:
+        limit = min(count, 2 * num_random + 5)  # random blocks lie among the first ones only
+        for row in range(1, count):
+            barred = {row - 1, row, row + 1, 0, limit - 1}
+            barred |= {1: {limit - 2}, limit - 2: {1}}.get(row, set())
+            for head in range(num_heads):
+                picked = [block for block in draw.permutation(limit) if block not in barred][:num_random]
+                drawn[head, row, : len(picked)] = picked
+    return torch.from_numpy(drawn[:, 1:-1])
+
+
+def _candidates(row, max_count, block_size):
+    """The blocks that a row may draw under the rule of lengths 1024, 3072 and 4096: within the first 1024 tokens."""
+    middle = np.arange(1, max_count - 1)
+    last = 1024 // block_size - 1 if 1024 > 2 * block_size else max_count - 1
+    start, end = row - 2, row
+    if row in (1, 2):
+        return middle[row + 1 : last]
+    if row >= max_count - 3:
+        return middle[:last]
+    if start > last or end + 1 == last:
+        return middle[: min(start, last)]
+    return np.concatenate((middle[:start], middle[end + 1 : last]))
+
+
+class Plan:
+    """What the layers share of one batch: its padding, and the masks of all parts but the random one."""
+
+    def __init__(self, config, hidden: Tensor, valid: Tensor | None, public: bool):
+        length, self.size = hidden.shape[1], config.block_size
+        self.count = -(-length // self.size)
+        self.padding = self.count * self.size - length
+        self.public = public
+        self.dense = covers_all(config, self.count)
+        if public:
+            self.dense = length <= (5 + 2 * config.num_random_blocks) * self.size
+        self.padded_rows = None if valid is None else ~valid.unsqueeze(-1)  # (B, T, 1)
+        keys = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if valid is None else valid
+        self.keys = F.pad(keys, (0, self.padding))  # (B, N * S)
+        self.any_masked = not bool(self.keys.all())
+
+    @functools.cached_property
+    def everything(self) -> Tensor:
+        """May a key be seen? (B, 1, 1, 1, N * S), booleans"""
+        return self.keys[:, None, None, None]
+
+    @functools.cached_property
+    def ends(self) -> Tensor:
+        """The same for the first and the last block, (B, 1, 1, 1, 2 S)."""
+        return torch.cat((self.keys[:, : self.size], self.keys[:, -self.size :]), dim=1)[:, None, None, None]
+
+    @functools.cached_property
+    def window(self) -> Tensor:
+        """The same for the three blocks around each block, without the first and the last, (B, N - 2, 1, 1, 3 S)."""
+        inner = self.keys.clone()
+        inner[:, : self.size] = inner[:, -self.size :] = False
+        return inner.unfold(1, 3 * self.size, self.size)[:, :, None, None]
+
+    def random(self, chosen: Tensor) -> Tensor:
+        """The same for the random blocks (H, N - 2, R) of a layer, (B, N - 2, H, 1, R * S)."""
+        allowed = self.keys.unflatten(1, (self.count, self.size))[:, chosen]  # (B, H, N - 2, R, S)
+        if not self.public:
+            allowed = allowed & ~self.seen_twice(chosen).unsqueeze(-1)
+        return allowed.flatten(-2).transpose(1, 2).unsqueeze(3)
+
+    def seen_twice(self, chosen: Tensor) -> Tensor:
+        """Which random blocks are in the window or global as well, (H, N - 2, R)."""
+        rows = torch.arange(1, self.count - 1, device=chosen.device)[:, None]
+        return ((chosen - rows).abs() <= 1) | (chosen == 0) | (chosen == self.count - 1)
+
+
+class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
+    """Window, global blocks and random blocks as three parts of one softmax; the first and last block's rows apart."""
+
+    def forward(self, hidden_states, attention_mask=None, **unused):
+        """(B, T, C) and the batch's plan -> ((B, T, C), None)."""
+        plan, length = attention_mask, hidden_states.shape[1]
+        projections = (self.self.query, self.self.key, self.self.value)
+        query, key, value = (heads(f, hidden_states, self.config.num_attention_heads) for f in projections)
+        if plan.padding:
+            query, key, value = (F.pad(x, (0, 0, 0, 0, 0, plan.padding)) for x in (query, key, value))
+        chosen = None
+        if not plan.dense:
+            chosen = random_blocks(self.config, plan.count, self.seed).to(query.device)
+            if plan.public and not self.training:
+                chosen = torch.zeros_like(chosen)
+        items = range(len(query))
+        context = torch.stack([self._sequence(query[i], key[i], value[i], plan, i, chosen) for i in items])
+        context = context[:, :length].flatten(-2)
+        if plan.padded_rows is not None:
+            context = context.masked_fill(plan.padded_rows, 0.0)
+        return self.output(context, hidden_states), None
+
+    def _sequence(self, query, key, value, plan, item, chosen):
+        """One sequence of whole blocks, (N * S, H, D)."""
+        size, dtype = plan.size, query.dtype
+
+        def mask(allowed):
+            return blocked.additive(allowed[item], dtype)
+
+        everything = Part(*(x.transpose(0, 1)[None] for x in (key, value)), mask(plan.everything))
+        if plan.dense:
+            return blocked.attend(query, [everything])
+
+        rows = torch.cat((query[:size], query[-size:]))
+        first, last = blocked.attend(rows, [everything]).split(size)
+        ends = (torch.cat((x[:size], x[-size:])).transpose(0, 1)[None] for x in (key, value))
+        window = (blocked.windows(x, plan.count - 2, 3 * size, size) for x in (key, value))
+        drawn = (_gather(x, chosen, size) for x in (key, value))
+        middle = blocked.attend(
+            query[size:-size],
+            [
+                Part(*window, mask(plan.window)),
+                Part(*ends, mask(plan.ends)),
+                Part(*drawn, mask(plan.random(chosen))),
+            ],
+        )
+        return torch.cat((first, middle, last))
+
+
+def _gather(x, chosen, size):
+    """Copies the chosen blocks (H, N - 2, R) of (N * S, H, D): (N - 2, H, R * S, D)."""
+    blocks = x.unflatten(0, (-1, size)).permute(2, 0, 1, 3)  # (H, N, S, D)
+    head = torch.arange(len(blocks), device=x.device)[:, None]
+    return blocks[head, chosen.flatten(1)].unflatten(1, chosen.shape[1:]).flatten(2, 3).transpose(0, 1)
+
+
+class BigBirdModel(Encoder, native.BigBirdModel):
+    """Without the fall-back to full attention and the padding to whole blocks."""
+
+    def plan(self, hidden, valid, **unused):
+        """Padding and masks, once for all layers."""
+        return Plan(self.config, hidden, valid, self.public)
+
+    def outputs(self, hidden, hidden_states):
+        """The native output object."""
+        return native.BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=hidden,
+            pooler_output=self.activation(self.pooler(hidden[:, 0])) if self.pooler is not None else None,
+            hidden_states=hidden_states,
+        )
+
+
+CLASSES = {
+    native.BigBirdModel: BigBirdModel,
+    native.BigBirdAttention: BigBirdAttention,
+}

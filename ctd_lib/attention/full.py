@@ -1,0 +1,22 @@
+"""Full attention, the reference: the backbone's own class through SDPA; there is nothing to install."""
+
+import torch
+from torch import Tensor
+
+
+def install(model, public=False):
+    """Changes nothing."""
+
+
+def uninstall(model):
+    """Changes nothing."""
+
+
+def pattern(config, length: int, global_tokens=()) -> Tensor:
+    """Everyone attends to everyone: (T, T) ones."""
+    return torch.ones(length, length, dtype=torch.bool)
+
+
+def attention_flops(config, length: int) -> int:
+    """FLOP of scores and weighted sums of one sequence, all layers."""
+    return 4 * length**2 * config.hidden_size * config.num_hidden_layers

@@ -1,0 +1,157 @@
+"""Nystromformer: the softmax matrix approximated through landmarks (Xiong et al. 2021, arXiv 2102.03902).
+
+Note:
+    The tokens of a sequence are cut into `num_landmarks` segments as equal as they can be; the means of a segment's queries
+    and keys are its landmarks. The matrix is softmax(Q K~') (softmax(Q~ K~'))^+ softmax(Q~ K'), its middle factor inverted
+    by six iterations that start from the sequence alone, not from its batch, and a depthwise convolution of the values is
+    added. Padding is in no segment, no softmax and no convolution. Any length is taken; a sequence with fewer tokens than
+    landmarks has as many landmarks as tokens. `segment_means_seq_len` is not used. There is no dropout of probabilities.
+
+    `public=True` computes what transformers 5 does: full attention where `num_landmarks == segment_means_seq_len`, as in the
+    published checkpoints; elsewhere only that one length, without padding, and an inverse that depends on the whole batch.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.models.nystromformer import modeling_nystromformer as native
+
+from ctd_lib.attention import blocked, swap
+from ctd_lib.attention.encoder import Encoder, heads
+from ctd_lib.errors import CtdError
+
+INVERSE_STEPS = 6
+
+
+def install(model, public=False):
+    """See `ctd_lib.attention.install`."""
+    swap.swap(model, CLASSES, public)
+
+
+def uninstall(model):
+    """See `ctd_lib.attention.uninstall`."""
+    swap.swap_back(model)
+
+
+def pattern(config, length: int, global_tokens=()) -> Tensor:
+    """(T, T) ones: through the landmarks everyone attends to everyone.
+
+    Raises:
+        CtdError: global tokens are asked for.
+    """
+    if global_tokens:
+        raise CtdError("Nystromformer takes no global tokens: everyone sees everyone through the landmarks.")
+    return torch.ones(length, length, dtype=torch.bool)
+
+
+def attention_flops(config, length: int) -> int:
+    """FLOP of the two products with landmarks, the inverse and the convolution, one sequence, all layers."""
+    landmarks, width = min(config.num_landmarks, length), config.hidden_size
+    products = 8 * length * landmarks * width
+    inverse = INVERSE_STEPS * 4 * 2 * landmarks**3 * config.num_attention_heads + 2 * landmarks**2 * width
+    convolution = 2 * length * (config.conv_kernel_size or 0) * width
+    return (products + inverse + convolution) * config.num_hidden_layers
+
+
+def segment_means(valid: Tensor, num_landmarks: int) -> Tensor:
+    """The matrix that takes tokens to the means of their segments, (B, L, T); rows of unused landmarks are zero.
+
+    Args:
+        valid: (B, T) booleans, False = padding.
+    """
+    rank = valid.cumsum(1) - 1
+    total = valid.sum(1, keepdim=True)
+    used = total.clamp(max=num_landmarks)
+    segment = (rank * used // total.clamp(min=1)).masked_fill(~valid, -1)
+    member = segment.unsqueeze(1) == torch.arange(num_landmarks, device=valid.device)[:, None]
+    return member / member.sum(-1, keepdim=True).clamp(min=1)
+
+
+class Plan:
+    """What the layers share of one batch: padding, segments, landmarks in use."""
+
+    def __init__(self, config, hidden: Tensor, valid: Tensor | None, public: bool):
+        self.public = public
+        self.full = public and config.num_landmarks == config.segment_means_seq_len
+        self.padding = None if valid is None else ~valid[..., None, None]  # (B, T, 1, 1)
+        self.keys = None if valid is None else blocked.additive(valid, hidden.dtype)[:, None, None]  # (B, 1, 1, T)
+        if self.full:
+            return
+        if public and (valid is not None or hidden.shape[1] != config.segment_means_seq_len):
+            raise CtdError(
+                f"With public=True Nystromformer takes {config.segment_means_seq_len} tokens and no padding, as in transformers."
+            )
+        valid = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if valid is None else valid
+        self.means = segment_means(valid, config.num_landmarks).to(hidden.dtype)  # (B, L, T)
+        used = self.means.any(-1)  # (B, L)
+        self.landmarks = self.unpaired = None
+        if not used.all():  # an unused landmark is seen by itself only, so that the inverse leaves it apart
+            self.landmarks = blocked.additive(used, hidden.dtype)[:, None, None]  # (B, 1, 1, L)
+            paired = used[:, None] & used[..., None] | torch.eye(used.shape[1], dtype=torch.bool, device=used.device)
+            self.unpaired = ~paired.unsqueeze(1)  # (B, 1, L, L)
+
+
+class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention):
+    """The two thin factors as fused attention calls: softmax(Q K~') [(softmax(Q~ K~'))^+ [softmax(Q~ K') V]]."""
+
+    def forward(self, hidden_states, attention_mask=None, output_attentions=False):
+        """(B, T, C) and the batch's plan -> ((B, T, C),)."""
+        plan = attention_mask
+        query, key, value = (heads(f, hidden_states, self.num_attention_heads) for f in (self.query, self.key, self.value))
+        if plan.padding is not None and not plan.public:
+            value = value.masked_fill(plan.padding, 0.0)
+        attend = self._full if plan.full else self._through_landmarks
+        context = attend(query, key, value, plan)  # (B, T, H, D)
+        if self.conv_kernel_size is not None:
+            context = context + self.conv(value.transpose(1, 2)).transpose(1, 2)
+        return (context.flatten(-2),)
+
+    def _full(self, query, key, value, plan):
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value, plan.keys).transpose(1, 2)
+
+    def _through_landmarks(self, query, key, value, plan):
+        means = plan.means.to(query.dtype)
+        query_landmarks, key_landmarks = (
+            (means @ x.flatten(-2)).unflatten(-1, x.shape[-2:]).transpose(1, 2) for x in (query, key)
+        )  # (B, H, L, D)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        gathered = F.scaled_dot_product_attention(query_landmarks, key, value, plan.keys)
+        mixed = self._inverse(query_landmarks, key_landmarks, plan) @ gathered.float()
+        context = F.scaled_dot_product_attention(query, key_landmarks, mixed.to(query.dtype), plan.landmarks)
+        return context.transpose(1, 2)
+
+    def _inverse(self, query, key, plan):
+        """The pseudo-inverse of the landmarks' softmax matrix by iteration, (B, H, L, L), in float32."""
+        with torch.autocast(query.device.type, enabled=False):
+            scores = query.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
+            identity = torch.eye(scores.shape[-1], device=scores.device)
+            if plan.unpaired is not None:
+                scores = scores.masked_fill(plan.unpaired, -torch.inf)
+            matrix = scores.softmax(-1)
+            columns = matrix.sum(-2)  # (B, H, L)
+            largest = columns.max() if plan.public else columns.amax((1, 2))[:, None, None, None]
+            inverse = matrix.transpose(-1, -2) / largest
+            for _ in range(INVERSE_STEPS):
+                product = matrix @ inverse
+                inner = 15 * identity - product @ (7 * identity - product)
+                inverse = 0.25 * inverse @ (13 * identity - product @ inner)
+            return inverse
+
+
+class NystromformerModel(Encoder, native.NystromformerModel):
+    """For any length and any padding."""
+
+    def plan(self, hidden, valid, **unused):
+        """Padding and segments, once for all layers."""
+        return Plan(self.config, hidden, valid, self.public)
+
+    def outputs(self, hidden, hidden_states):
+        """The native output object."""
+        return native.BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden, hidden_states=hidden_states)
+
+
+CLASSES = {
+    native.NystromformerModel: NystromformerModel,
+    native.NystromformerSelfAttention: NystromformerSelfAttention,
+}

@@ -1,0 +1,194 @@
+"""Opening and saving: what was saved comes back, and every mistake is one clear sentence."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toy_models import assert_same_where_kept, backbone, batch, tokenizer
+from transformers import BertModel, DistilBertConfig, DistilBertModel
+
+from ctd_lib import ARCHS, attention, models, runtime
+from ctd_lib.convert import convert
+from ctd_lib.errors import CtdError
+
+FAMILIES = ("roberta", "bert")
+both_families = pytest.mark.parametrize("family", FAMILIES)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(runtime, "hub_answers", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A saved model of every arch and family."""
+    saved = {}
+    for family in FAMILIES:
+        for arch in ARCHS:
+            folder = tmp_path_factory.mktemp(f"{family}-{arch}")
+            converted = convert(backbone(family), arch, 64).model
+            models.save(converted, tokenizer(family), folder)
+            saved[family, arch] = folder
+    return saved
+
+
+@both_families
+def test_load_backbone(family, tmp_path):
+    models.save(backbone(family), tokenizer(family), tmp_path)
+    opened = models.load_backbone(tmp_path)
+    assert (opened.family, opened.has_lm_head) == (family, True)
+    assert not opened.model.training
+    inputs = batch(backbone(family).config, 20)
+    with torch.no_grad():
+        ours, theirs = opened.model(**inputs).logits, backbone(family)(**inputs).logits
+    assert_same_where_kept(ours, theirs, inputs)
+    assert opened.tokenizer("a cat")["input_ids"] == tokenizer(family)("a cat")["input_ids"]
+    assert opened.model.config.bos_token_id == opened.tokenizer.cls_token_id
+    assert opened.model.config.sep_token_id == opened.tokenizer.sep_token_id
+
+
+def test_a_backbone_without_a_head_says_so(tmp_path):
+    teacher = BertModel(backbone("bert").config)
+    teacher.save_pretrained(tmp_path)
+    tokenizer("bert").save_pretrained(tmp_path)
+    opened = models.load_backbone(tmp_path)
+    assert not opened.has_lm_head
+    words = teacher.embeddings.word_embeddings.weight
+    assert torch.equal(opened.model.cls.predictions.decoder.weight, words)
+    with pytest.raises(CtdError, match="has no masked-LM head"):
+        models.load(tmp_path)
+
+
+@both_families
+@pytest.mark.parametrize("arch", ARCHS)
+def test_load_returns_what_save_wrote(family, arch, folders, tmp_path):
+    opened = models.load(folders[family, arch])
+    assert models.arch_of(opened) == models.arch_of(opened.config) == arch
+    assert models.max_length(opened.config) == 64
+    assert models.load_tokenizer(folders[family, arch]).model_max_length == 64
+    inputs = batch(backbone(family).config, 64, (64, 50))
+    with torch.no_grad():
+        first = opened(**inputs).logits
+        models.save(opened, tokenizer(family), tmp_path)
+        second = models.load(tmp_path)(**inputs).logits
+        assert_same_where_kept(opened(**inputs).logits, first, inputs)
+    assert_same_where_kept(second, first, inputs)
+
+
+@pytest.mark.parametrize("arch", ["longformer", "bigbird", "nystromformer"])
+def test_the_fast_attention_is_installed_but_not_saved(arch, folders, tmp_path):
+    opened = models.load(folders["bert", arch])
+    assert attention.installed(opened)
+    models.save(opened, tokenizer("bert"), tmp_path)
+    assert attention.installed(opened)
+    saved, original = (
+        load_file(f / "model.safetensors") for f in (tmp_path, folders["bert", arch])
+    )
+    assert saved.keys() == original.keys()
+    configs = [
+        json.loads((f / "config.json").read_text()) for f in (tmp_path, folders["bert", arch])
+    ]
+    assert configs[0] == configs[1]
+
+
+def test_full_attention_runs_on_sdpa(folders):
+    assert models.load(folders["bert", "full"]).config._attn_implementation == "sdpa"
+
+
+@both_families
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize(
+    "head", ["base", "sequence-classification", "token-classification", "question-answering"]
+)
+def test_heads_run_and_train(family, arch, head, folders):
+    labels = {} if head in ("base", "question-answering") else {"num_labels": 5}
+    model = models.load(folders[family, arch], head, **labels).train()
+    inputs = batch(backbone(family).config, 64, (64, 50))
+    inputs["input_ids"][:, 5] = model.config.sep_token_id
+    if arch == "longformer":
+        inputs["global_attention_mask"] = torch.zeros_like(inputs["input_ids"])
+        inputs["global_attention_mask"][:, 0] = 1
+    outputs = model(**inputs)
+    shapes = {
+        "base": (2, 64, 32),
+        "sequence-classification": (2, 5),
+        "token-classification": (2, 64, 5),
+        "question-answering": (2, 64),
+    }
+    assert outputs[0].shape == shapes[head]
+    outputs[0].square().mean().backward()
+    gradient = models.layers(model)[0].attention.self.query.weight.grad
+    assert torch.isfinite(gradient).all() and gradient.any()
+
+
+@both_families
+@pytest.mark.parametrize("arch", ARCHS)
+def test_encoder_layers_and_head_are_the_models_own(family, arch, folders):
+    model = models.load(folders[family, arch])
+    inputs = batch(backbone(family).config, 64)
+    with torch.no_grad():
+        hidden = models.encoder(model)(**inputs).last_hidden_state
+        assert_same_where_kept(models.lm_head(model)(hidden), model(**inputs).logits, inputs)
+    assert len(models.layers(model)) == 3
+    assert models.position_offset(model.config) + 64 == len(
+        models.encoder(model).embeddings.position_embeddings.weight
+    )
+
+
+def test_unknown_head(folders):
+    with pytest.raises(CtdError, match="'regression' is unknown; take one of base, masked-lm"):
+        models.load(folders["bert", "full"], "regression")
+
+
+@pytest.mark.parametrize("opener", [models.load, models.load_backbone])
+def test_an_unsupported_family_is_named(opener, tmp_path):
+    config = DistilBertConfig(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=16)
+    DistilBertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(CtdError, match=r"'distilbert'.*roberta, bert"):
+        opener(tmp_path)
+
+
+def test_a_folder_without_weights(tmp_path):
+    backbone("bert").config.save_pretrained(tmp_path)
+    with pytest.raises(CtdError, match="holds no weights"):
+        models.load_backbone(tmp_path)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(CtdError, match=r"holds no configuration: there is no config\.json"):
+        models.load_backbone(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path):
+    backbone("bert").save_pretrained(tmp_path)
+    with pytest.raises(CtdError, match="holds no tokenizer"):
+        models.load_backbone(tmp_path)
+
+
+def test_a_broken_weights_file(tmp_path):
+    models.save(backbone("bert"), tokenizer("bert"), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CtdError, match="holds no weights that can be read"):
+        models.load_backbone(tmp_path)
+
+
+def test_weights_that_lack_part_of_the_encoder(tmp_path):
+    models.save(backbone("bert"), tokenizer("bert"), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["bert.encoder.layer.1.output.dense.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CtdError, match=r"lacks 1 weights.*layer\.1\.output\.dense\.weight"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "./model", "a/b/c"])
+def test_no_such_folder(path):
+    with pytest.raises(CtdError, match="there is no folder"):
+        models.load_backbone(path)
+
+
+def test_a_hub_id_where_no_hub_answers(offline):
+    with pytest.raises(CtdError, match="'nobody/nothing' is no folder, no hub answers"):
+        models.load_backbone("nobody/nothing")
