@@ -1,0 +1,184 @@
+"""Packing loses and doubles no token; batches repeat by seed; held-out text stays out of training."""
+
+import gzip
+import itertools
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BertTokenizer
+
+from ctd_lib.data import corpora
+from ctd_lib.errors import CtdError
+
+FIRST, SEPARATOR, PAD = 1, 2, 0
+SPECIAL = SimpleNamespace(cls_token_id=FIRST, sep_token_id=SEPARATOR, pad_token_id=PAD)
+DOCUMENT = st.lists(st.integers(10, 99), min_size=1, max_size=30).map(np.array)
+
+
+def _corpus(documents: int, first_token: int, length: int = 7) -> corpora.Corpus:
+    """Documents of one repeated token each, every third held out."""
+    tokens = np.repeat(np.arange(first_token, first_token + documents), length).astype(np.int32)
+    held_out = np.arange(documents) % 3 == 0
+    return {"tokens": tokens, "offsets": np.arange(documents + 1) * length, "held_out": held_out}
+
+
+CORPORA = {"long": _corpus(30, 100), "short": _corpus(30, 500, length=2)}
+
+
+@given(st.lists(DOCUMENT, max_size=8), st.integers(3, 20))
+@settings(max_examples=200, deadline=None)
+def test_pack_keeps_every_token_once_and_in_order(documents, max_length):
+    sequences = corpora.pack(documents, SPECIAL, max_length)
+    stream = [token for sequence in sequences for token in sequence[1:-1]]
+    joined = [token for document in documents for token in [*document, SEPARATOR]][:-1]
+    assert stream == joined
+    assert all(s[0] == FIRST and s[-1] == SEPARATOR for s in sequences)
+    assert all(len(sequence) == max_length for sequence in sequences[:-1])
+    assert all(3 <= len(sequence) <= max_length for sequence in sequences[-1:])
+
+
+def test_pack_refuses_what_it_cannot_do():
+    with pytest.raises(CtdError, match="max_length 2"):
+        corpora.pack([np.array([7])], SPECIAL, 2)
+    with pytest.raises(CtdError, match="no CLS or SEP token"):
+        corpora.pack([np.array([7])], SimpleNamespace(cls_token_id=None, sep_token_id=None), 8)
+
+
+def _batches(mix, count, seed=0, batch_size=2, max_length=16):
+    stream = corpora.packed_batches(
+        mix, SPECIAL, max_length, batch_size, seed, tokenize=CORPORA.__getitem__
+    )
+    return list(itertools.islice(stream, count))
+
+
+def test_batches_are_full_repeat_by_seed_and_never_end():
+    mix = {"long": 0.5, "short": 0.5}
+    first, again, other = (_batches(mix, 200, seed) for seed in (0, 0, 1))
+    assert all(batch["input_ids"].shape == (2, 16) for batch in first)
+    assert all(batch["attention_mask"].all() for batch in first)
+    for one, two in zip(first, again, strict=True):
+        assert torch.equal(one["input_ids"], two["input_ids"])
+    assert not all(
+        torch.equal(one["input_ids"], two["input_ids"])
+        for one, two in zip(first, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.9])
+def test_each_corpus_gets_its_share_of_every_stretch(share):
+    batches = _batches({"long": share, "short": 1 - share}, 60, batch_size=1)
+    from_long = np.array([int(100 <= batch["input_ids"][0, 1] < 130 or
+                              100 <= batch["input_ids"][0, 2] < 130) for batch in batches])  # fmt: skip
+    turns = np.arange(1, 61)
+    assert np.abs(from_long.cumsum() - share * turns).max() <= 1
+
+
+def test_one_pass_gives_every_training_token_once_before_any_twice():
+    tokens = [int(t) for batch in _batches({"long": 1}, 50) for t in batch["input_ids"].flatten()]
+    text = [token for token in tokens if token >= 100]
+    trained = [100 + n for n in range(30) if n % 3]
+    one_pass = text[: 7 * len(trained)]
+    assert sorted(one_pass) == sorted(trained * 7)
+
+
+def test_held_out_batches_hold_no_training_token():
+    mix = {"long": 0.5, "short": 0.5}
+    trained = {int(t) for batch in _batches(mix, 100) for t in batch["input_ids"].flatten()}
+    held_out = corpora.held_out_batches(mix, SPECIAL, 16, 3, tokenize=CORPORA.__getitem__)
+    tested = {int(t) for batch in held_out for t in batch["input_ids"].flatten()}
+    assert trained & tested == {FIRST, SEPARATOR}
+    assert len(held_out) > 1
+    few = corpora.held_out_batches(mix, SPECIAL, 16, 3, 4, tokenize=CORPORA.__getitem__)
+    assert [len(batch["input_ids"]) for batch in few] == [3, 1]
+
+
+def test_padding_and_special_tokens_are_marked():
+    (batch,) = corpora.held_out_batches({"long": 1}, SPECIAL, 60, 2, tokenize=CORPORA.__getitem__)
+    ids, mask, special = (
+        batch[k] for k in ("input_ids", "attention_mask", "special_tokens_mask")
+    )  # fmt: skip
+    assert torch.equal(mask.bool(), ids != PAD)
+    assert (mask == 0).any()
+    assert torch.equal(special.bool(), ids < 100)
+
+
+@pytest.mark.parametrize("mix", [{}, {"long": 0.0}])
+def test_empty_mix(mix):
+    with pytest.raises(CtdError, match="mix .* is empty"):
+        _batches(mix, 1)
+
+
+@pytest.fixture
+def tokenizer():
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three", "four"]
+    return BertTokenizer(vocab={token: index for index, token in enumerate(vocabulary)})
+
+
+def _write(folder, texts):
+    path = folder / "texts.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps({"text": t}) + "\n" for t in texts).encode()))
+    return str(path)
+
+
+def test_tokenized_corpus_has_every_document_in_its_place(tmp_path, tokenizer):
+    texts = ["one two", "", "three", "two four one"] * 50
+    corpus = corpora.tokenize_corpus(_write(tmp_path, texts), tokenizer)
+    documents = np.split(corpus["tokens"], corpus["offsets"][1:-1])
+    wanted = [tokenizer.convert_tokens_to_ids(text.split()) for text in texts if text]
+    assert [list(document) for document in documents] == wanted
+    assert (corpus["tokens"].dtype, corpus["offsets"].dtype) == (np.int32, np.int64)
+
+
+def test_limit_takes_the_first_documents(tmp_path, tokenizer):
+    corpus = corpora.tokenize_corpus(_write(tmp_path, ["one two", "three"] * 9), tokenizer, limit=3)
+    assert len(corpus["offsets"]) == 4
+
+
+def test_what_is_held_out_depends_on_the_text_alone(tmp_path, tokenizer):
+    texts = [f"one {number}" for number in range(400)]
+    found = []
+    for order in (texts, texts[::-1], texts + texts):
+        held_out = corpora.tokenize_corpus(_write(tmp_path, order), tokenizer)["held_out"]
+        found.append({text for text, out in zip(order, held_out, strict=True) if out})
+    assert found[0] == found[1] == found[2]
+    assert 5 <= len(found[0]) <= 40
+
+
+def test_small_corpora_still_have_both_parts(tmp_path, tokenizer):
+    corpus = corpora.tokenize_corpus(_write(tmp_path, ["one two", "three four"]), tokenizer)
+    assert len(corpora.split(corpus, "train")) == len(corpora.split(corpus, "held_out")) == 1
+    alone = corpora.tokenize_corpus(_write(tmp_path, ["one two"]), tokenizer)
+    assert len(corpora.split(alone, "train")) == 1
+    with pytest.raises(CtdError, match="single document"):
+        corpora.split(alone, "held_out")
+
+
+def test_local_corpora(tmp_path):
+    (tmp_path / "b.txt").write_text("plain\ntext")
+    (tmp_path / "a.jsonl").write_text('{"text": "first"}\n{"text": "second"}\n')
+    assert list(corpora.texts(f"local:{tmp_path}")) == ["first", "second", "plain\ntext"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "record 2 has no field 'text'"),
+        ("a.pdf", "x", "is no corpus"),
+        ("a.txt", " \n", "has no text in it"),
+        ("a.jsonl", "", "has no text in it"),
+    ],
+)
+def test_bad_corpora(tmp_path, tokenizer, name, content, says):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CtdError, match=says):
+        corpora.tokenize_corpus(str(tmp_path / name), tokenizer)
+
+
+def test_labelled_data_are_no_corpus():
+    with pytest.raises(CtdError, match="packaged:stsb is no corpus"):
+        corpora.texts("packaged:stsb")
