@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -95,12 +96,16 @@ def load(path: str | Path, head: str = "masked-lm", **config) -> PreTrainedModel
         **config: configuration fields to set, e.g. `num_labels`.
 
     Raises:
-        CtdError: unknown head, no such model, an unsupported one, or weights missing from it.
+        CtdError: unknown head or configuration field, no such model, an unsupported one, or
+            weights missing from it.
     """
     if head not in HEADS:
         raise CtdError(f"head {head!r} is unknown; take one of {', '.join(HEADS)}.")
     settings = read_config(path)
     arch_of(settings)
+    for name in config:
+        if not hasattr(settings, name):
+            raise CtdError(f"{name!r} is no field of the configuration of {str(path)!r}.")
     settings.update(config)
     model, missing = _from_pretrained(HEADS[head], path, settings)
     if head == "masked-lm" and missing:
@@ -207,8 +212,13 @@ def _from_pretrained(auto_class, path, config) -> tuple[PreTrainedModel, set[str
     local = _local_only(path)
     _require_files(path, _WEIGHTS, "weights")
     with _quiet(), _explained(path, "weights"):
+        # Float32 whatever the checkpoint holds: training and measurement choose their precision.
         model, info = auto_class.from_pretrained(
-            str(path), config=config, local_files_only=local, output_loading_info=True
+            str(path),
+            config=config,
+            dtype=torch.float32,
+            local_files_only=local,
+            output_loading_info=True,
         )
     missing = set(info["missing_keys"])
     lost = sorted(name for name in missing if _is_encoder_weight(model, name))
@@ -253,7 +263,8 @@ def _explained(path: str | Path, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, SafetensorError) as error:
         if Path(path).is_dir():
-            message = f"folder {str(path)!r} holds no {what} that can be read: {error}"
+            reason = str(error).splitlines()[0]
+            message = f"folder {str(path)!r} holds no {what} that can be read: {reason}"
         else:
             hub = "the hub does not have it" if runtime.hub_answers() else "no hub answers"
             message = f"{str(path)!r} is no folder, {hub}, and the local cache has no {what}."

@@ -98,6 +98,18 @@ def test_keeps_the_reserved_rows():
         assert torch.equal(rows.weight[:2], reserved)
 
 
+@pytest.mark.parametrize("arch", EXACT)
+def test_roberta_counts_positions_from_its_padding_id(arch):
+    """2 in the published checkpoints, but 1 where the padding id is 0."""
+    teacher = backbone("roberta")
+    embeddings = teacher.roberta.embeddings
+    teacher.config.pad_token_id = embeddings.padding_idx = 0
+    teacher.config.bos_token_id = 3
+    inputs = batch(teacher.config, 32, (32, 20))
+    converted = convert(teacher, arch, MAX_LENGTH, **EXACT[arch][0]).model
+    assert_same_where_kept(logits(converted, inputs), logits(teacher, inputs), inputs)
+
+
 @both_families
 @every_arch
 def test_reports_every_tensor_of_both_models_once(family, arch):
@@ -270,6 +282,7 @@ def test_a_setting_of_none_is_the_default():
         ("lsg", 512, {"sparsity_factor": 3}, "sparsity_factor 3"),
         ("lsg", 512, {"num_global_tokens": 513}, "513.*512"),
         ("longformer", 8, {}, "max_length 8 fits no"),
+        ("full", 0, {}, "max_length is 0; it must be positive"),
     ],
 )
 def test_geometry_refuses_what_does_not_fit(arch, max_length, settings, message):

@@ -142,6 +142,16 @@ def test_unknown_head(folders):
         models.load(folders["bert", "full"], "regression")
 
 
+def test_unknown_configuration_field(folders):
+    with pytest.raises(CtdError, match="'nums_label' is no field"):
+        models.load(folders["bert", "full"], "token-classification", nums_label=3)
+
+
+def test_a_checkpoint_in_half_precision_opens_in_float32(tmp_path):
+    models.save(backbone("bert").half(), tokenizer("bert"), tmp_path)
+    assert models.load(tmp_path).dtype == torch.float32
+
+
 @pytest.mark.parametrize("opener", [models.load, models.load_backbone])
 def test_an_unsupported_family_is_named(opener, tmp_path):
     config = DistilBertConfig(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=16)

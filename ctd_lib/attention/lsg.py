@@ -15,7 +15,8 @@ Note:
     sparse tokens; with f = 1 all are kept. Padding is never a key, and is never in a mean.
     An input of at most 2b tokens gets full attention: the sparsity does nothing there.
     The public implementation pads the hidden states to whole blocks; here only the attention is
-    padded, with the same outputs.
+    padded, with the same outputs. Where b / f is odd it fails, or with f = b takes the sparse
+    tokens on the right two places too early; that is not followed here.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,6 @@ from ctd_lib.errors import CtdError
 
 MAX_GLOBAL_TOKENS = 512
 SPARSITY_TYPES = ("norm", "pooling", "none")
-OPTIONS = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _window_mask(keep, count, size, step, before):
     return additive(seen.transpose(2, 3) > 0, torch.float32)
 
 
-def install(model, **options) -> None:
+def install(model, public: bool = False) -> None:
     """Nothing to do: LSG models have this attention built in."""
 
 

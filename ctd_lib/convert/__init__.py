@@ -15,7 +15,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from ctd_lib.convert.geometry import geometry
+from ctd_lib.convert.defaults import geometry
 from ctd_lib.convert.weights import new_weights, weight_map
 from ctd_lib.errors import CtdError
 from ctd_lib.lsg import LsgBertForMaskedLM, LsgRobertaForMaskedLM
@@ -94,6 +94,10 @@ def convert(model: PreTrainedModel, arch: str, max_length: int, **overrides) -> 
         max_length: longest input of the converted model, in tokens.
         **overrides: settings of the attention pattern, see `geometry`.
 
+    Returns:
+        A `...ForMaskedLM` of transformers (of ctd_lib.lsg for `lsg`), on the device, in the dtype
+        and in the mode of `model`, without the fast attention of ctd_lib.attention.
+
     Raises:
         CtdError: settings that do not fit, a family that cannot be converted, or a tensor that
             the weight map does not know.
@@ -108,7 +112,8 @@ def convert(model: PreTrainedModel, arch: str, max_length: int, **overrides) -> 
     sources = _common_tensors(model)
     tensors, report = _fill(converted, model.config, sources)
     converted.load_state_dict(tensors)
-    return Conversion(converted.to(model.dtype).train(model.training), report)
+    converted = converted.to(model.device, model.dtype).train(model.training)
+    return Conversion(converted, report)
 
 
 def _config(config_class, teacher: PreTrainedConfig, max_length: int, fields: dict):
@@ -137,8 +142,7 @@ def _config(config_class, teacher: PreTrainedConfig, max_length: int, fields: di
 
 
 def _common_tensors(model: PreTrainedModel) -> dict[str, tuple[str, Tensor]]:
-    """The teacher's tensors: common name -> (own name, tensor); those dropped by the map under
-    their own name."""
+    """The teacher's tensors: common name (own name if the map drops it) -> (own name, tensor)."""
     names = weight_map(model.config.model_type, model.config.num_hidden_layers)
     sources = {}
     for name, tensor in model.state_dict().items():
@@ -203,7 +207,7 @@ def _positions(rows: Tensor, teacher: PreTrainedConfig, config: PreTrainedConfig
     if length > len(body):
         action, why = "tiled", f"{len(body)} positions repeated to {length}"
     else:
-        action, why = "copied", f"the first {length} of {len(body)} positions"
+        action, why = "copied", f"{length} of {len(body)} positions"
     return torch.cat([reserved, tiled]), action, f"{why}; {kept} of {old} reserved rows kept"
 
 

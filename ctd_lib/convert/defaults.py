@@ -58,6 +58,8 @@ def geometry(arch: str, hidden_size: int, max_length: int, **overrides) -> dict:
     """
     if arch not in ARCHS:
         raise CtdError(f"arch {arch!r} is unknown; take one of {', '.join(ARCHS)}.")
+    if max_length < 1:
+        raise CtdError(f"max_length is {max_length}; it must be positive.")
     given = {name: value for name, value in overrides.items() if value is not None}
     fields = PUBLISHED[arch]
     for name in given:
