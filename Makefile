@@ -18,13 +18,13 @@ report: .venv/ready  ## run the quick profile, print the headline table, build t
 test: .venv/ready  ## the test suite
 	$(BIN)/python -m pytest -q
 
-run: .venv/ready  ## one notebook: NB=03_distill ARCH=longformer ARGS="-p steps 3"
-	mkdir -p $(dir $(OUT))
-	$(BIN)/papermill notebooks/$(NB).ipynb $(OUT).partial.ipynb $(addprefix -p arch ,$(ARCH)) $(ARGS)
-	mv $(OUT).partial.ipynb $(OUT)
+run: .venv/ready  ## one notebook: NB=03_distill ARCH=longformer ARGS="-p distill_steps 3"
+	mkdir -p artifacts $(dir $(OUT))
+	$(BIN)/papermill notebooks/$(NB).ipynb artifacts/$(notdir $(OUT)) $(addprefix -p arch ,$(ARCH)) $(ARGS)
+	mv artifacts/$(notdir $(OUT)) $(OUT)
 
-book: .venv/ready  ## tables, figures and pages from the records at hand
-	$(BIN)/python -m ctd_lib.book build
+book: .venv/ready  ## the pages from what 06_report last wrote; PROFILE=study for that profile
+	$(BIN)/python -m ctd_lib.book build --profile $(PROFILE)
 
 study: .venv/ready  ## the long profile; may be stopped and started again
 	$(BIN)/python -m ctd_lib.study run --profile study

@@ -1,0 +1,60 @@
+"""What the paper says, as far as it is known: Brown et al. 2023, arXiv 2311.13657.
+
+The paper's full text could not be had, so that no cell of its tables is known. The values here are
+all that may be quoted; everything else is `NOT_AVAILABLE`.
+"""
+
+from dataclasses import dataclass
+
+NOT_AVAILABLE = "not available"
+
+MARKS = {
+    "V": "read in a primary source",
+    "S": "second-hand summary",
+    "I": "inferred",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number that may be quoted."""
+
+    quantity: str
+    value: float
+    """Percent; a change is negative where the student needs less."""
+    statistic: str
+    """"best" or "mean", over the paper's models."""
+    column: str
+    """Start of the heading in the headline table that answers it."""
+    mark: str
+    """One of `MARKS`."""
+    source: str
+
+
+CLAIMS = (
+    Claim("score kept, short text, up to", 98.6, "best", "short text", "V", "abstract"),
+    Claim("score kept, long QA, up to", 94.6, "best", "long QA", "V", "abstract"),
+    Claim("score kept, long NER, up to", 98.8, "best", "long NER", "V", "abstract"),
+    Claim("score kept, long NER, mean", 97.4, "mean", "long NER", "S", "summary"),
+    Claim("inference time, best", -57.8, "best", "time", "V", "abstract"),
+    Claim("inference time at 4096 tokens, mean", -45.2, "mean", "time", "S", "summary"),
+    Claim("peak memory at 4096 tokens, mean", -2.6, "mean", "memory", "S", "summary"),
+)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of a published pair, in millions."""
+
+    teacher: float
+    student: float
+
+
+PARAMETERS = {
+    "full": Parameters(124.70, 82.17),
+    "longformer": Parameters(148.71, 95.55),
+    "bigbird": Parameters(128.11, 85.59),
+    "lsg": Parameters(127.4, 84.9),
+    "nystromformer": Parameters(111.88, 69.34),
+}
+"""Counted from the published configurations (I), which reproduce the published file sizes."""

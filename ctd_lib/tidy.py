@@ -1,0 +1,158 @@
+"""Records as tidy frames: one row per score or per timing, for the tables and the figures.
+
+Where a cell has records of several parameters, the one made with the profile's own parameters
+counts, then the latest; records of several seeds all count.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ctd_lib import ARCHS, params
+
+LONG_CONTEXT = 512
+"""A task whose examples may be longer than this many tokens is a long-context task."""
+PAPER_LENGTH = 4096
+"""Tokens at which the paper compares time and memory."""
+SHORT, LONG_NER, LONG_QA, LONG_OTHER = "short text", "long NER", "long QA", "long text, other"
+GROUPS = (SHORT, LONG_NER, LONG_QA)
+"""The paper's three groups of tasks."""
+
+_STAGES = {
+    "convert": params.ConvertParams,
+    "pretrain": params.PretrainParams,
+    "distill": params.DistillParams,
+    "finetune": params.FinetuneParams,
+    "measure": params.MeasureParams,
+}
+_SCORE_COLUMNS = (
+    "arch", "task", "seed", "teacher", "student", "kept",
+    "metric", "group", "test_examples", "source", "synthetic",
+)  # fmt: skip
+_TIMING_COLUMNS = (
+    "arch", "role", "length", "batch_size", "ms", "low", "high", "tokens_per_second", "mib",
+    "parameters",
+)  # fmt: skip
+
+
+def select(records: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The records of one kind that count: one for each arch, role, task and seed."""
+    found = records[records.kind == kind]
+    rank = [(_own_parameters(row), row.provenance["date"]) for row in found.itertuples()]
+    order = sorted(range(len(found)), key=rank.__getitem__)
+    return found.iloc[order].drop_duplicates(["arch", "role", "task", "seed"], keep="last")
+
+
+def scores(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per arch, task and seed: teacher's and student's score and `kept`, in percent."""
+    cells: dict[tuple, dict] = {}
+    for row in select(records, "finetune").itertuples():
+        cell = cells.setdefault((row.arch, row.task, row.seed), {})
+        cell |= {
+            row.role: row.values["score"],
+            "metric": row.values["main_metric"],
+            "group": _group(row.values),
+            "test_examples": row.values["test_examples"],
+            "source": row.source["name"],
+            "synthetic": row.source["synthetic"],
+        }
+    rows = [
+        {"arch": arch, "task": task, "seed": seed, **cell}
+        for (arch, task, seed), cell in sorted(cells.items())
+    ]
+    frame = pd.DataFrame(rows, columns=list(_SCORE_COLUMNS))
+    frame = frame.astype({"teacher": float, "student": float})
+    frame["kept"] = 100 * frame.student / frame.teacher.where(frame.teacher > 0)
+    return frame
+
+
+def shared(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of those tasks that every arch with scores has for teacher and student."""
+    scores = scores.dropna(subset=["kept"])
+    archs = scores.groupby("task").arch.nunique()
+    return scores[scores.task.isin(archs[archs == scores.arch.nunique()].index)]
+
+
+def mean_kept(scores: pd.DataFrame) -> float:
+    """Mean over tasks of the mean over seeds, in percent."""
+    return scores.groupby("task").kept.mean().mean()
+
+
+def timings(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per arch, role and length: `ms` of a forward, its quartiles, `mib` at the peak."""
+    rows = []
+    for record in select(records, "measure").itertuples():
+        for row in record.values["rows"]:
+            low, high = row["seconds_iqr"]
+            rows.append(
+                {
+                    "arch": record.arch,
+                    "role": row["role"],
+                    "length": row["length"],
+                    "batch_size": row["batch_size"],
+                    "ms": 1000 * row["seconds_median"],
+                    "low": 1000 * low,
+                    "high": 1000 * high,
+                    "tokens_per_second": row["tokens_per_second"],
+                    "mib": math.nan if row["peak_bytes"] is None else row["peak_bytes"] / 2**20,
+                    "parameters": row["parameters"],
+                }
+            )
+    frame = pd.DataFrame(rows, columns=list(_TIMING_COLUMNS))
+    return frame.groupby(["arch", "role", "length"], as_index=False).mean()
+
+
+def headline_length(timings: pd.DataFrame, column: str = "ms") -> int:
+    """The length of the headline: the paper's, or the longest measured where that was not."""
+    lengths = timings.dropna(subset=column).length
+    return PAPER_LENGTH if lengths.empty or PAPER_LENGTH in set(lengths) else int(lengths.max())
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One row of `timings`; not-a-number where it was not measured."""
+
+    ms: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    tokens_per_second: float = math.nan
+    mib: float = math.nan
+    parameters: float = math.nan
+
+
+def at(timings: pd.DataFrame, arch: str, role: str, length: int) -> Timing:
+    """The timing of one model at one length."""
+    found = timings[(timings.arch == arch) & (timings.role == role) & (timings.length == length)]
+    if found.empty:
+        return Timing()
+    return Timing(**found.iloc[0][list(Timing.__dataclass_fields__)].astype(float))
+
+
+def pairs(
+    timings: pd.DataFrame, length: int, archs: Iterable[str] = ARCHS
+) -> Iterator[tuple[str, Timing, Timing]]:
+    """Each arch with its teacher's and its student's timing at one length."""
+    for arch in archs:
+        teacher, student = (at(timings, arch, r, length) for r in ("teacher", "student"))
+        yield arch, teacher, student
+
+
+def change(before: float, after: float) -> float:
+    """Change from `before` to `after` in percent."""
+    return 100 * (after / before - 1)
+
+
+def _own_parameters(row) -> bool:
+    """Whether a record was made with the parameters that its profile prescribes."""
+    named = {"profile": row.profile, "arch": row.arch, "seed": row.seed}
+    named |= {name: row.params[name] for name in ("role", "task") if name in row.params}
+    expected = params.as_dict(params.make(_STAGES[row.kind], **named))
+    return all(row.params.get(name) == value for name, value in expected.items())
+
+
+def _group(values: dict) -> str:
+    if values["max_length"] <= LONG_CONTEXT:
+        return SHORT
+    return {"tagging": LONG_NER, "span-qa": LONG_QA}.get(values["family"], LONG_OTHER)
