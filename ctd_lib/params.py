@@ -133,6 +133,10 @@ class FinetuneParams(DistillParams):
     """Name of the task."""
     data_source: str | None = None
     """Where its data comes from; None: local, packaged or hub, whichever is there."""
+    train_file: str | None = None
+    """Your own training file, for the tasks classification, tagging and span-qa."""
+    test_file: str | None = None
+    """Your own test file, for the same tasks."""
     train_examples: NonNegativeInt
     """Training examples used; 0: all."""
     test_examples: NonNegativeInt
@@ -145,6 +149,8 @@ class FinetuneParams(DistillParams):
     """Peak learning rate of finetuning."""
     finetune_batch_size: PositiveInt
     """Examples a step."""
+    save_model: bool = False
+    """Keep the finetuned model in the artifact."""
 
 
 @_dataclass

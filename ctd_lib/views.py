@@ -1,0 +1,120 @@
+"""What a notebook shows of an artifact: one table or one figure a function, never a computation."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from ctd_lib import attention, models, params
+from ctd_lib.pipeline import STEP_LOG, TENSOR_REPORT
+from ctd_lib.store import Artifact
+
+PATTERN_TOKENS = 256
+MASKED_SENTENCES = (
+    "The president spoke to the {mask} about the economy.",
+    "The river flows through the {mask} of Paris.",
+)
+
+
+def parameters(chosen) -> pd.DataFrame:
+    """The resolved parameters of this run."""
+    resolved = {name: value for name, value in params.as_dict(chosen).items() if value is not None}
+    return pd.DataFrame({"value": {name: str(value) for name, value in resolved.items()}})
+
+
+def values(artifact: Artifact) -> pd.DataFrame:
+    """The plain numbers of an artifact."""
+    plain = {
+        name: value
+        for name, value in artifact.values.items()
+        if isinstance(value, int | float | str | bool)
+    }
+    return pd.DataFrame({"value": {name: _short(value) for name, value in plain.items()}})
+
+
+def location(artifact: Artifact) -> pd.DataFrame:
+    """The files of an artifact and how to open it."""
+    files = {path.name: path.stat().st_size for path in sorted(artifact.path.iterdir())}
+    table = pd.DataFrame({"MiB": {name: round(size / 2**20, 2) for name, size in files.items()}})
+    return table.rename_axis(f"artifacts/{artifact.stage}/{artifact.path.name}")
+
+
+def tensors(artifact: Artifact) -> pd.DataFrame:
+    """Every tensor of a conversion: where it comes from and why."""
+    return pd.DataFrame(json.loads((artifact.path / TENSOR_REPORT).read_text()))
+
+
+def tensor_counts(artifact: Artifact) -> pd.DataFrame:
+    """How many tensors were copied, tiled, new and dropped."""
+    return tensors(artifact).groupby("action").size().rename("tensors").to_frame()
+
+
+def attention_pattern(artifact: Artifact):
+    """A picture of who attends to whom among the first tokens."""
+    import matplotlib.pyplot as plt
+
+    config = models.load(artifact.path).config
+    length = min(PATTERN_TOKENS, config.max_position_embeddings - 2)
+    figure, axes = plt.subplots(figsize=(4, 4))
+    axes.imshow(attention.pattern(config, length), cmap="Greys", interpolation="nearest")
+    axes.set(xlabel="key", ylabel="query", title=models.arch_of(config))
+    plt.close(figure)
+    return figure
+
+
+def loss_curve(artifact: Artifact):
+    """The step log as curves, one a column of losses."""
+    import matplotlib.pyplot as plt
+
+    log = step_log(artifact.path)
+    figure, axes = plt.subplots(figsize=(6, 3))
+    for name in [name for name in log if name == "loss" or name.startswith("loss_")]:
+        axes.plot(log["step"], log[name], marker=".", label=name)
+    axes.set(xlabel="step", ylabel="loss")
+    axes.legend(frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def step_log(folder: Path) -> pd.DataFrame:
+    """One row an optimizer step."""
+    return pd.read_csv(folder / STEP_LOG)
+
+
+def filled_masks(artifact: Artifact, top: int = 5) -> pd.DataFrame:
+    """What the model puts in the place of a masked word."""
+    from transformers import pipeline
+
+    tokenizer = models.load_tokenizer(artifact.path)
+    fill = pipeline("fill-mask", model=models.load(artifact.path), tokenizer=tokenizer, top_k=top)
+    sentences = [sentence.format(mask=tokenizer.mask_token) for sentence in MASKED_SENTENCES]
+    guesses = [[guess["token_str"].strip() for guess in fill(sentence)] for sentence in sentences]
+    return pd.DataFrame({"guesses": map(", ".join, guesses)}, index=sentences)
+
+
+def scores(artifact: Artifact) -> pd.DataFrame:
+    """All scores of a finetuning, 0 to 1."""
+    return pd.DataFrame({"score": artifact.values["scores"]}).round(4)
+
+
+def data_notice(artifact: Artifact) -> pd.DataFrame:
+    """Where the labelled data came from, and whether it is synthetic."""
+    return pd.DataFrame({"data": artifact.values["source"]})
+
+
+def measurements(artifact: Artifact) -> pd.DataFrame:
+    """Median seconds and peak memory over lengths."""
+    rows = pd.DataFrame(artifact.values["rows"])
+    rows["peak_mib"] = (rows.pop("peak_bytes") / 2**20).round()
+    return rows.drop(columns=["seconds_iqr"])
+
+
+def speed_ups(artifact: Artifact) -> pd.DataFrame:
+    """Teacher median seconds / student median seconds, over lengths."""
+    rows = pd.DataFrame(artifact.values["rows"])
+    seconds = rows.pivot(index="length", columns="role", values="seconds_median")
+    return seconds.assign(speed_up=seconds["teacher"] / seconds["student"]).round(3)
+
+
+def _short(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

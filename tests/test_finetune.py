@@ -1,0 +1,180 @@
+"""Finetuning of toy models on one small task of each family."""
+
+import random
+
+import pytest
+import torch
+from toy_models import tokenizer as toy_tokenizer
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    LongformerConfig,
+    LongformerForQuestionAnswering,
+)
+
+from ctd_lib import finetune, tasks
+from ctd_lib.data.formats import Question
+from ctd_lib.tasks.classification import Text
+from ctd_lib.tasks.tagging import TaggedText
+
+TOKENIZER = toy_tokenizer("bert")  # every letter is a token
+SIZES = dict(
+    vocab_size=len(TOKENIZER), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+    intermediate_size=64, max_position_embeddings=48, hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0, bos_token_id=2, sep_token_id=3,
+)  # fmt: skip
+
+
+def words(rng: random.Random, count: int) -> list[str]:
+    return ["".join(rng.choices("abcdefgh", k=rng.randint(1, 4))) for _ in range(count)]
+
+
+def texts(rng):
+    label = rng.randint(0, 1)
+    return Text(" ".join([*words(rng, rng.randint(1, 6)), *("x" * 6 * label)]), None, label)
+
+
+def scored_texts(rng):
+    score = rng.randint(0, 6)
+    return Text(" ".join([*words(rng, 3), *("x" * score)]), None, score / 2)
+
+
+def tagged_texts(rng):
+    found = [rng.choice([word, "zz"]) for word in words(rng, rng.randint(1, 8))]
+    return TaggedText("", tuple(found), tuple("B-PER" if w == "zz" else "O" for w in found))
+
+
+def questions(rng):
+    before, after = (" ".join(words(rng, rng.randint(1, 4))) for _ in range(2))
+    answer = rng.choice("xyz")
+    return Question("", "", f"{before} {answer} {after}", "w", ((answer, len(before) + 1),))
+
+
+def data(family: str, make, labels: tuple[str, ...], main_metric: str, train: int = 96):
+    rng = random.Random(0)
+    return tasks.TaskData(
+        name="toy", family=family, labels=labels, train=[make(rng) for _ in range(train)],
+        test=[make(rng) for _ in range(30)], source="synthetic:toy", synthetic=True,
+        main_metric=main_metric, max_length=48, licence="",
+    )  # fmt: skip
+
+
+TASKS = {
+    "classification": (
+        BertForSequenceClassification,
+        data("classification", texts, ("no", "yes"), "accuracy"),
+    ),
+    "regression": (
+        BertForSequenceClassification,
+        data("classification", scored_texts, (), "spearman"),
+    ),
+    "tagging": (
+        BertForTokenClassification,
+        data("tagging", tagged_texts, ("O", "B-PER", "I-PER"), "entity_f1"),
+    ),
+    "span-qa": (BertForQuestionAnswering, data("span-qa", questions, (), "f1")),
+}
+
+
+def toy(name: str):
+    torch.manual_seed(0)
+    model_class, task = TASKS[name]
+    outputs = {"num_labels": len(task.labels) or 1} if name != "span-qa" else {}
+    return model_class(BertConfig(**SIZES, **outputs)).eval(), task
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_family_learns(name, tmp_path):
+    model, task = toy(name)
+    result = finetune.finetune(
+        model, task, TOKENIZER, epochs=8, lr=3e-3, batch_size=8, max_length=48,
+        log_path=tmp_path / "steps.csv",
+    )  # fmt: skip
+    assert result.scores[task.main_metric] > 0.9
+    assert len(result.predictions) == 30
+    assert result.scores == tasks.family(task).score(result.predictions, task.test)
+    assert len(result.log) == 8 * 12
+    assert result.counts["train_examples"] == 96 and result.counts["test_examples"] == 30
+    assert result.counts["truncated_examples"] == result.counts["lost_labels"] == 0
+
+
+@pytest.mark.parametrize("name", ["classification", "tagging", "span-qa"])
+def test_predictions_equal_one_example_at_a_time(name):
+    model, task = toy(name)
+    result = finetune.finetune(
+        model, task, TOKENIZER, epochs=1, lr=1e-3, batch_size=7, max_length=48
+    )
+    family = tasks.family(task)
+    features = family.encode(task.test, TOKENIZER, 48, task.labels)
+    with torch.no_grad():
+        outputs = [
+            model(**family.collate([feature], TOKENIZER.pad_token_id)) for feature in features
+        ]
+    assert result.predictions == family.decode(features, outputs, task.test, task.labels)
+
+
+def test_long_examples_are_cut_to_the_model_and_counted():
+    model, task = toy("tagging")
+    long = TaggedText("", ("ab",) * 40, ("O",) * 39 + ("B-PER",))
+    task = tasks.TaskData(**(vars(task) | {"train": [*task.train[:8], long], "test": [long]}))
+    result = finetune.finetune(
+        model, task, TOKENIZER, epochs=1, lr=1e-3, batch_size=4, max_length=4096
+    )
+    # 48 positions hold the first token, 23 words of two letters, and the last token.
+    assert result.counts == {
+        "train_examples": 9, "test_examples": 1, "max_length": 48,
+        "truncated_examples": 1, "lost_labels": 17,
+        "train_truncated_examples": 1, "train_lost_labels": 17,
+    }  # fmt: skip
+    assert len(result.predictions[0]) == 40
+
+
+def test_global_attention_reaches_the_archs_that_have_it(monkeypatch):
+    seen = {}
+    _, task = toy("span-qa")
+    config = LongformerConfig(**SIZES, attention_window=8, pad_token_id=0)
+    for model in (LongformerForQuestionAnswering(config), toy("span-qa")[0]):
+
+        def spy(*arguments, _model=model, _forward=model.forward, **inputs):
+            seen.setdefault(type(_model).__name__, []).append(set(inputs))
+            return _forward(*arguments, **inputs)
+
+        spy.__signature__ = finetune.inspect.signature(model.forward)
+        monkeypatch.setattr(model, "forward", spy)
+        # 46 positions: Longformer keeps two for padding.
+        finetune.finetune(model, task, TOKENIZER, epochs=1, lr=1e-3, batch_size=32, max_length=46)
+    longformer, bert = (
+        seen[name] for name in ("LongformerForQuestionAnswering", "BertForQuestionAnswering")
+    )
+    assert all("global_attention_mask" in inputs for inputs in longformer)
+    assert not any("global_attention_mask" in inputs for inputs in bert)
+    # Three batches train with the answers, the one of the test is made without.
+    assert ["start_positions" in inputs for inputs in bert] == [True, True, True, False]
+
+
+def test_buckets_hold_every_feature_once_and_pad_little():
+    rng = random.Random(0)
+    features = [{"input_ids": [0] * rng.randint(1, 500), "number": n} for n in range(1000)]
+    epochs = [list(finetune.bucketed(features, 8, random.Random(seed))) for seed in (1, 1, 2)]
+    assert epochs[0] == epochs[1] != epochs[2]
+    batches = epochs[0]
+    assert sorted(f["number"] for batch in batches for f in batch) == list(range(1000))
+    assert all(len(batch) <= 8 for batch in batches) and len(batches) == 125
+    lengths = [[len(f["input_ids"]) for f in batch] for batch in batches]
+    assert sum(len(batch) * max(batch) for batch in lengths) < 1.1 * sum(map(sum, lengths))
+    # The longest do not come together.
+    means = [sum(batch) / len(batch) for batch in lengths]
+    assert means != sorted(means)
+
+
+def test_the_seed_decides_the_order():
+    losses = []
+    for seed in (1, 1, 2):
+        model, task = toy("classification")
+        result = finetune.finetune(
+            model, task, TOKENIZER, epochs=1, lr=1e-3, batch_size=8, max_length=48, seed=seed
+        )
+        losses.append([row["loss"] for row in result.log])
+    assert losses[0] == losses[1] != losses[2]

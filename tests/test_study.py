@@ -1,0 +1,83 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from ctd_lib import paths, study
+from ctd_lib.errors import CtdError
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A folder of source notebooks with one that works unless it is told to fail."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(paths, "notebooks", lambda: folder)
+    monkeypatch.setenv("CTD_HOME", str(tmp_path))
+    parameters = new_code_cell(
+        'profile: str = "quick"\narch: str = "full"', metadata={"tags": ["parameters"]}
+    )
+    body = new_code_cell('if arch == "lsg":\n    raise ValueError("no such thing")\narch')
+    notebook = new_notebook(cells=[new_markdown_cell("# Convert\n\nA toy."), parameters, body])
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(notebook, folder / "01_convert.ipynb")
+    return folder
+
+
+def test_matrix_expands_every_combination_in_order(sources):
+    (sources / "matrix.yml").write_text(
+        "quick:\n"
+        "- {notebook: 01_convert, parameters: {arch: [full, lsg]}}\n"
+        "- {notebook: 05_measure, alone: true, parameters: {arch: [full], seed: [0, 1]}}\n"
+    )
+    groups = study.matrix("quick")
+    assert [[run.name for run in runs] for runs, _ in groups] == [
+        ["01_convert-full", "01_convert-lsg"],
+        ["05_measure-full", "05_measure-full-seed1"],
+    ]
+    assert [alone for _, alone in groups] == [False, True]
+
+
+def test_every_profile_of_the_project_has_runs_with_distinct_names():
+    for profile in ("quick", "study", "paper"):
+        names = [run.name for runs, _ in study.matrix(profile) for run in runs]
+        assert len(names) == len(set(names)) > 10
+
+
+def test_unknown_profile_is_named(sources):
+    (sources / "matrix.yml").write_text("quick: []")
+    with pytest.raises(CtdError, match=r"'huge'.*quick"):
+        study.matrix("huge")
+
+
+def test_a_finished_run_is_published_under_its_own_title(sources):
+    run = study.Run("01_convert", {"profile": "quick", "arch": "full"})
+    study._execute(run, threads=1)
+    published = nbformat.read(run.target, as_version=4)
+    assert published.cells[0].source.startswith("# Convert: full\n")
+    assert "A toy." in published.cells[0].source
+    assert "'full'" in str(published.cells[-1].outputs)
+
+
+def test_a_failed_run_is_not_published_and_says_why(sources):
+    run = study.Run("01_convert", {"profile": "quick", "arch": "lsg"})
+    with pytest.raises(CtdError, match=r"01_convert-lsg failed .*no such thing"):
+        study._execute(run, threads=1)
+    assert not run.target.exists()
+
+
+def test_an_executed_notebook_without_a_record_or_of_a_changed_source_is_run_again(
+    sources, monkeypatch
+):
+    run = study.Run("01_convert", {"profile": "quick", "arch": "full"})
+    study._execute(run, threads=1)
+    assert not study._up_to_date(run)  # no record
+    import pandas as pd
+
+    found = pd.DataFrame(
+        [{"kind": "convert", "params": {"profile": "quick", "arch": "full", "seed": 0}}]
+    )
+    monkeypatch.setattr(study.records, "load", lambda profile: found)
+    assert study._up_to_date(run)
+    path = sources / "01_convert.ipynb"
+    path.write_text(path.read_text().replace("no such thing", "another thing"))
+    assert not study._up_to_date(run)
