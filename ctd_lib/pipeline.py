@@ -270,8 +270,7 @@ class _Text:
 
 def _corpus(spec: str, tokenizer) -> corpora.Corpus:
     """A tokenised corpus, memory-mapped from its artifact."""
-    vocabulary = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    settings = {"text": _contents({spec: 1.0}), "tokenizer": vocabulary}
+    settings = {"text": _contents({spec: 1.0}), "tokenizer": _tokenizer_digest(tokenizer)}
 
     def make(folder: Path) -> dict:
         corpus = corpora.tokenize_corpus(spec, tokenizer)
@@ -285,6 +284,12 @@ def _corpus(spec: str, tokenizer) -> corpora.Corpus:
         name: np.load(artifact.path / f"{name}.npy", mmap_mode="r")
         for name in ("tokens", "offsets", "held_out")
     }
+
+
+def _tokenizer_digest(tokenizer) -> str:
+    """Of all but truncation and padding, which change with use and are not used here."""
+    rules = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": 0, "padding": 0}
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
 
 def _contents(mix: dict[str, float]) -> dict[str, str]:

@@ -46,7 +46,10 @@ class ToyTokenizer:
     """Ids 0 to 4 are special, 4 is the mask; 25 ordinary ones follow."""
 
     mask_token_id = 4
-    all_special_ids = (0, 1, 2, 3, 4)
+
+    @property
+    def all_special_ids(self):
+        return [0, 1, 2, 3, 4]
 
     def __len__(self):
         return 30

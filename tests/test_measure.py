@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import subprocess
 import time
 
@@ -129,9 +130,12 @@ def test_peak_memory_follows_the_length_and_not_the_parent(tmp_path):
     assert 3 * 1024 < extra < 40 * 1024
 
 
-def test_peak_memory_of_what_is_no_model(tmp_path):
-    with pytest.raises(CtdError, match=r"could not be measured: folder .* holds no configuration"):
-        measure.peak_memory(tmp_path, [64])
+def test_peak_memory_passes_the_childs_last_words_on(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "warning\nfolder 'x' holds no model.\n")
+    monkeypatch.setattr(measure.subprocess, "run", lambda *_, **__: failed)
+    message = "the memory of x could not be measured: folder 'x' holds no model."
+    with pytest.raises(CtdError, match=f"^{re.escape(message)}$"):
+        measure.peak_memory("x", [64])
 
 
 @pytest.fixture
@@ -173,7 +177,9 @@ def test_peak_memory_of_a_killed_process(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_child")
-def test_peak_memory_over_the_positions(tmp_path):
+def test_a_child_ends_with_one_sentence(tmp_path):
+    with pytest.raises(SystemExit, match="holds no configuration"):
+        measure.peak_memory(tmp_path, [32])
     toy().save_pretrained(tmp_path)
     with pytest.raises(SystemExit, match="length 65 is over the 64 positions"):
         measure.peak_memory(tmp_path, [32, 65])

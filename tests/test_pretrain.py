@@ -13,7 +13,10 @@ class ToyTokenizer:
     """Ids 0 to 4 are special, 4 is the mask; 25 ordinary ones follow."""
 
     mask_token_id = 4
-    all_special_ids = (0, 1, 2, 3, 4)
+
+    @property
+    def all_special_ids(self):
+        return [0, 1, 2, 3, 4]
 
     def __len__(self):
         return 30
@@ -82,18 +85,34 @@ def test_pretraining_repeats_with_its_seed():
 def test_head_alone_leaves_the_encoder():
     model = toy()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    pretrain.train_lm_head(model, batches(3), ToyTokenizer(), steps=3, freeze_encoder=True)
+    pretrain.train_lm_head(model, batches(3), ToyTokenizer(), steps=3)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) == name.startswith("bert."), name
         assert parameter.requires_grad
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
 
 
+def test_head_begins_at_the_frequencies_of_the_text(monkeypatch):
+    model, text = toy(), batches(50, size=16)
+    torch.nn.init.zeros_(model.bert.embeddings.word_embeddings.weight)
+    monkeypatch.setattr(pretrain.train, "fit", lambda model, loss_fn, batches, **_: list(batches))
+    trained_on = pretrain.train_lm_head(model, iter(text), ToyTokenizer(), steps=1)
+    assert len(trained_on) == 50  # none of the text is lost by counting
+    ids = torch.cat([batch["input_ids"].flatten() for batch in text])
+    counts = torch.bincount(ids[ids > 4], minlength=30).float()
+    entropy = torch.distributions.Categorical(probs=counts / counts.sum()).entropy().item()
+    # A head that knows the frequencies and nothing else has their entropy as its loss.
+    loss = pretrain.evaluate_mlm(model, text, ToyTokenizer(), probability=1.0)
+    assert loss == pytest.approx(entropy, abs=0.02)
+
+
 def test_head_is_trained_with_its_encoder():
     model, held_out = toy(), batches(5, seed=1)
     before = pretrain.evaluate_mlm(model, held_out, ToyTokenizer())
     embeddings = model.bert.embeddings.word_embeddings.weight.clone()
-    pretrain.train_lm_head(model, batches(60), ToyTokenizer(), steps=60, lr=1e-2)
+    pretrain.train_lm_head(
+        model, batches(60), ToyTokenizer(), steps=60, lr=1e-2, freeze_encoder=False
+    )
     assert pretrain.evaluate_mlm(model, held_out, ToyTokenizer()) < before
     assert not torch.equal(model.bert.embeddings.word_embeddings.weight, embeddings)
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight

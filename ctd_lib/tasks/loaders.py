@@ -265,13 +265,19 @@ def user_classification(request: Request) -> Loaded:
 
 def _user_texts(path: Path) -> list[Text]:
     records = formats.read_jsonl(path)
+    wanted = {"text": str, "label": str | int | float}
+    if records and "text_pair" in records[0]:
+        wanted["text_pair"] = str
     for number, record in enumerate(records, 1):
-        if not (
-            isinstance(record.get("text"), str)
-            and isinstance(record.get("label"), str | int | float)
-        ):
-            raise CtdError(f"{path} record {number} needs a field text and a field label.")
-    return [Text(record["text"], record.get("text_pair"), record["label"]) for record in records]
+        for name, kind in wanted.items():
+            if not isinstance(record.get(name), kind):
+                raise CtdError(f"{path} record {number} has no proper field {name!r}.")
+    return [
+        Text(
+            record["text"], record["text_pair"] if "text_pair" in wanted else None, record["label"]
+        )
+        for record in records
+    ]
 
 
 def _indexed(texts: list[Text], labels: tuple[str, ...]) -> list[Text]:

@@ -56,8 +56,8 @@ class TaskData:
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _glue(main_metric: str, max_length: int = SHORT, **packaged) -> Task:
-    known = {"local:glue": loaders.glue_local} | packaged | {"hub:nyu-mll/glue": loaders.glue_hub}
+def _glue(main_metric: str, max_length: int = SHORT) -> Task:
+    known = {"local:glue": loaders.glue_local, "hub:nyu-mll/glue": loaders.glue_hub}
     return Task("classification", main_metric, max_length, known)
 
 
@@ -71,7 +71,14 @@ TASKS = {
     "mrpc": _glue("f1"),
     "rte": _glue("accuracy", max_length=256),
     "wnli": _glue("accuracy"),
-    "stsb": _glue("spearman", **{"packaged:stsb": loaders.stsb_packaged}),
+    "stsb": Task(
+        "classification", "spearman", SHORT,
+        {
+            "local:glue": loaders.glue_local,
+            "packaged:stsb": loaders.stsb_packaged,
+            "hub:nyu-mll/glue": loaders.glue_hub,
+        },
+    ),
     "conll2003": Task(
         "tagging", "entity_f1", SHORT,
         {
@@ -142,7 +149,7 @@ def load(
     if "local:" in task.sources:
         if not (train_file and test_file):
             raise CtdError(f"task {name} reads your own files; give train_file and test_file.")
-        source = train_file
+        source, test_file = (f"local:{file}" for file in (train_file, test_file))
     elif train_file or test_file:
         doors = [key for key, known in TASKS.items() if "local:" in known.sources]
         raise CtdError(f"task {name} takes no train_file or test_file; {', '.join(doors)} do.")
@@ -154,11 +161,13 @@ def load(
         raise CtdError(
             f"task {name} cannot come from {chosen.spec}; it comes from {', '.join(task.sources)}."
         )
-    request = loaders.Request(name, chosen, train_examples, test_examples, seed, test_file)
+    test_path = sources.resolve(test_file).path if test_file else None
+    request = loaders.Request(name, chosen, train_examples, test_examples, seed, test_path)
     loaded = loader(request)
     for part, examples in (("train", loaded.train), ("test", loaded.test)):
         if not examples:
             raise CtdError(f"task {name} from {chosen.spec}: the {part} part is empty.")
+    is_regression = task.family == "classification" and not loaded.labels
     return TaskData(
         name=name,
         family=task.family,
@@ -167,9 +176,7 @@ def load(
         test=_draw(loaded.test, test_examples, 0),
         source=chosen.spec,
         synthetic=chosen.synthetic,
-        main_metric="spearman"
-        if task.family == "classification" and not loaded.labels
-        else task.main_metric,
+        main_metric="spearman" if is_regression else task.main_metric,
         max_length=task.max_length,
         licence=chosen.licence,
         notice=chosen.notice,

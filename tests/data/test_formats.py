@@ -104,7 +104,9 @@ def test_squad_round_trip(tmp_path_factory, context, data):
     article = {"title": "toy", "paragraphs": [{"context": context, "qas": [entry]}]}
     path = tmp_path_factory.mktemp("squad") / "toy.json"
     path.write_text(json.dumps({"data": [article]}))
-    assert formats.read_squad(path) == [formats.Question("q1", "toy", context, "?", ((text, start),))]
+    assert formats.read_squad(path) == [
+        formats.Question("q1", "toy", context, "?", ((text, start),))
+    ]
 
 
 @pytest.mark.parametrize(

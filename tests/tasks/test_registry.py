@@ -1,0 +1,239 @@
+"""Every task loads from where it says, repeats by seed, and complains clearly."""
+
+import itertools
+import json
+import os
+from types import MappingProxyType, SimpleNamespace
+
+import pytest
+
+from ctd_lib import paths, runtime, tasks
+from ctd_lib.data import packaged
+from ctd_lib.errors import CtdError
+from ctd_lib.tasks import loaders
+
+DATA = os.environ.get("CTD_DATA", "")
+CONLL = "-DOCSTART- one\n\nAda B-PER\nleft O\n\n-DOCSTART- two\n\nParis B-LOC\nBob B-PER\n"
+
+
+@pytest.fixture(autouse=True)
+def neither_hub_nor_data(monkeypatch):
+    monkeypatch.setattr(runtime, "hub_answers", lambda: False)
+    monkeypatch.delenv("CTD_DATA", raising=False)
+
+
+def _squad(context: str, answer: str, title: str = "t") -> dict:
+    answers = [{"text": answer, "answer_start": context.index(answer)}]
+    entry = {"id": f"{title}-{answer}", "question": "what?", "answers": answers}
+    return {"title": title, "paragraphs": [{"context": context, "qas": [entry]}]}
+
+
+def test_synthetic_tasks_need_nothing_and_are_labelled():
+    for name in ("press-ner", "press-qa"):
+        data = tasks.load(name, train_examples=3, test_examples=2)
+        assert (len(data.train), len(data.test), data.synthetic) == (3, 2, True)
+        assert data.source == f"synthetic:{name}"
+        assert tasks.load(name, train_examples=3, test_examples=2).digest == data.digest
+        other = tasks.load(name, train_examples=3, test_examples=2, seed=1)
+        assert other.train != data.train and other.test == data.test
+        assert not {e.name if name == "press-ner" else e.id for e in data.train} & {
+            e.name if name == "press-ner" else e.id for e in data.test
+        }
+
+
+def test_labels_of_tagging_are_b_and_i_of_every_type():
+    labels = tasks.load("press-ner", train_examples=2, test_examples=1).labels
+    kinds = ("LOC", "MISC", "ORG", "PER")
+    assert labels == ("O", *(f"{p}-{k}" for k, p in itertools.product(kinds, "BI")))
+
+
+PACKAGED = {
+    "movie-sentences": ("classification", "accuracy", ("negative", "positive"), 8016, 2056),
+    "stsb": ("classification", "spearman", (), 5749, 1500),
+    "conll2003": ("tagging", "entity_f1", None, 14041, 3453),
+}
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_tasks(name):
+    if not (paths.downloads() / packaged.ASSETS[name].archive).is_file():
+        pytest.skip(f"packaged:{name} has not been fetched")
+    family, main_metric, labels, train, test = PACKAGED[name]
+    data = tasks.load(name)
+    assert (data.family, data.main_metric, data.source) == (family, main_metric, f"packaged:{name}")
+    assert (len(data.train), len(data.test)) == (train, test)
+    assert labels is None or data.labels == labels
+    assert not data.synthetic and data.licence
+    drawn = tasks.load(name, train_examples=5, test_examples=5, seed=3)
+    assert all(example in data.train for example in drawn.train)
+    again = tasks.load(name, train_examples=5, test_examples=5, seed=4)
+    assert drawn.train != again.train and drawn.test == again.test
+
+
+def test_local_glue_comes_before_packaged(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_DATA", str(tmp_path))
+    (tmp_path / "glue").mkdir()
+    record = {"sentence1": "a", "sentence2": "b", "label": 3.5}
+    for part in ("train", "dev"):
+        (tmp_path / "glue" / f"stsb.{part}.jsonl").write_text(json.dumps(record))
+    data = tasks.load("stsb")
+    assert data.source == "local:glue"
+    assert data.train == [tasks.FAMILIES["classification"].Text("a", "b", 3.5)]
+    assert tasks.load("stsb", source=str(tmp_path / "glue")).train == data.train
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"text": "x", "label": 1}, "needs sentence, label"),
+        ({"sentence": "x", "label": "good"}, "needs sentence, label"),
+        ({"sentence": "x", "label": -1}, "label -1; sst2 knows 0 to 1"),
+    ],
+)
+def test_bad_glue_records(tmp_path, record, says):
+    for part in ("train", "dev"):
+        (tmp_path / f"sst2.{part}.jsonl").write_text(json.dumps(record))
+    with pytest.raises(CtdError, match=f"sst2.train.jsonl record 1.*{says}"):
+        tasks.load("sst2", source=f"local:{tmp_path}")
+
+
+def test_squad_with_dev_alone_trains_on_its_first_articles(tmp_path):
+    articles = [_squad("the cat sat", "cat", title=f"article-{n:02}") for n in range(48)]
+    (tmp_path / "dev-v1.1.json").write_text(json.dumps({"data": articles}))
+    data = tasks.load("squad", source=str(tmp_path))
+    assert (len(data.train), len(data.test)) == (38, 10)
+    assert data.train[-1].title < data.test[0].title
+    (tmp_path / "train-v1.1.json").write_text(json.dumps({"data": articles[:2]}))
+    data = tasks.load("squad", source=str(tmp_path))
+    assert (len(data.train), len(data.test)) == (2, 48)
+
+
+def test_conll2003_from_a_folder(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.txt").write_text(CONLL)
+    data = tasks.load("conll2003", source=str(tmp_path))
+    assert [example.words for example in data.test] == [("Ada", "left"), ("Paris", "Bob")]
+
+
+def test_hub_layouts(monkeypatch):
+    class Rows(list):
+        names = SimpleNamespace(names=["O", "B-PER", "I-PER"])
+        features = MappingProxyType({"ner_tags": SimpleNamespace(feature=names)})
+
+    found = {
+        "nyu-mll/glue": [{"sentence": "fine", "label": 1}],
+        "eriktks/conll2003": [{"id": "7", "tokens": ["Ada", "left"], "ner_tags": [1, 0]}],
+        "rajpurkar/squad": [
+            {"id": "q", "title": "t", "context": "a cat", "question": "what?",
+             "answers": {"text": ["cat"], "answer_start": [2]}}
+        ],
+    }  # fmt: skip
+
+    def load_dataset(name, *config, **options):
+        return dict.fromkeys(("train", "validation", "test"), Rows(found[name]))
+
+    monkeypatch.setattr(runtime, "hub_answers", lambda: True)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    assert tasks.load("sst2").train == [tasks.FAMILIES["classification"].Text("fine", None, 1)]
+    (tagged,) = tasks.load("conll2003", source="hub:eriktks/conll2003").test
+    assert (tagged.words, tagged.tags) == (("Ada", "left"), ("B-PER", "O"))
+    (question,) = tasks.load("squad").test
+    assert question.answers == (("cat", 2),)
+
+
+def test_users_own_conll_files(tmp_path):
+    (tmp_path / "a.conll").write_text(CONLL)
+    (tmp_path / "b.conll").write_text("Eve B-PER\n")
+    files = {"train_file": str(tmp_path / "a.conll"), "test_file": str(tmp_path / "b.conll")}
+    data = tasks.load("tagging", **files)
+    assert [example.name for example in data.train] == ["one", "two"]
+    assert data.source == f"local:{tmp_path / 'a.conll'}"
+    (tmp_path / "b.conll").write_text("Mars B-PLANET\n")
+    with pytest.raises(CtdError, match=r"b\.conll.*B-PLANET.*which has LOC, PER"):
+        tasks.load("tagging", **files)
+
+
+def test_users_own_squad_files(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"data": [_squad("the cat sat", "cat")]}))
+    data = tasks.load("span-qa", train_file=str(path), test_file=str(path))
+    assert data.test[0].answers == (("cat", 4),)
+
+
+def test_users_own_texts(tmp_path):
+    train, test = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    files = {"train_file": str(train), "test_file": str(test)}
+    train.write_text('{"text": "x", "label": "spam"}\n{"text": "y", "label": "ham"}\n')
+    test.write_text('{"text": "z", "label": "spam"}\n')
+    data = tasks.load("classification", **files)
+    assert data.labels == ("ham", "spam")
+    assert ([e.label for e in data.train], data.test[0].label) == ([1, 0], 1)
+    test.write_text('{"text": "z", "label": "eggs"}\n')
+    with pytest.raises(CtdError, match=r"b\.jsonl.*'eggs'.*ham, spam"):
+        tasks.load("classification", **files)
+    for path in (train, test):
+        path.write_text('{"text": "x", "label": 0.5}\n{"text": "y", "label": 2.0}\n')
+    data = tasks.load("classification", **files)
+    assert (data.labels, data.main_metric) == ((), "spearman")
+
+
+@pytest.mark.parametrize(
+    ("second", "field"),
+    [
+        ('{"text": "y", "label": 0}', "text_pair"),
+        ('{"text": "y", "text_pair": "z"}', "label"),
+        ('{"body": "y", "text_pair": "z", "label": 0}', "text"),
+    ],
+)
+def test_users_own_texts_with_a_field_missing(tmp_path, second, field):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x", "text_pair": "y", "label": 1}\n' + second)
+    with pytest.raises(CtdError, match=rf"a\.jsonl record 2 has no proper field '{field}'"):
+        tasks.load("classification", train_file=str(path), test_file=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("nothing", {}, "there are movie-sentences, sst2"),
+        ("sst2", {}, "no data here.*glue"),
+        ("wikigold", {}, "wikigold.iob2.conll.gz"),
+        ("sst2", {"source": "packaged:stsb"}, "cannot come from packaged:stsb"),
+        ("sst2", {"source": "packaged:nothing"}, "packaged:nothing is unknown"),
+        ("sst2", {"source": "hub:nyu-mll/glue"}, "none answers"),
+        ("sst2", {"train_file": "a"}, "takes no train_file.*tagging"),
+        ("tagging", {"train_file": "a"}, "give train_file and test_file"),
+    ],
+)
+def test_bad_requests(name, arguments, says):
+    with pytest.raises(CtdError, match=says):
+        tasks.load(name, **arguments)
+
+
+def test_empty_parts_are_named(tmp_path):
+    for part in ("train", "dev"):
+        (tmp_path / f"sst2.{part}.jsonl").write_text("")
+    with pytest.raises(CtdError, match="the train part is empty"):
+        tasks.load("sst2", source=str(tmp_path))
+
+
+def test_family_by_name_or_data():
+    data = tasks.load("press-qa", train_examples=1, test_examples=1)
+    assert tasks.family(data) is tasks.family("span-qa")
+    with pytest.raises(CtdError, match="there are classification, tagging, span-qa"):
+        tasks.family("nothing")
+
+
+def test_every_glue_layout_has_a_task():
+    assert set(loaders.GLUE) <= set(tasks.TASKS)
+
+
+LOCAL = {"sst2": 872, "cola": 1043, "mrpc": 408, "rte": 277, "wnli": 71, "stsb": 1500,
+         "wikigold": 45, "squad": 1988}  # fmt: skip
+
+
+@pytest.mark.skipif(not DATA, reason="CTD_DATA is not set")
+@pytest.mark.parametrize("name", LOCAL)
+def test_real_local_tasks(name, monkeypatch):
+    monkeypatch.setenv("CTD_DATA", DATA)
+    assert len(tasks.load(name).test) == LOCAL[name]
