@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctd_lib import attention, models, train
 from ctd_lib.errors import CtdError
-from ctd_lib.losses import chunked_loss, hidden_cosine_loss, masked_batches
+from ctd_lib.losses import chunked_loss, hidden_cosine_loss
+from ctd_lib.masking import masked_batches
 
 LAYER_MAPS = ("even", "odd", "distilbert", "first", "last")
 

@@ -9,11 +9,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctd_lib import models, train
 from ctd_lib.errors import CtdError
-from ctd_lib.losses import IGNORED, chunked_masked_lm_loss, mask_tokens, masked_batches
+from ctd_lib.losses import chunked_masked_lm_loss
+from ctd_lib.masking import IGNORED, masked_batches
 
 FREQUENCY_BATCHES = 200
-
-__all__ = ["evaluate_mlm", "mask_tokens", "pretrain", "train_lm_head"]
 
 
 def pretrain(

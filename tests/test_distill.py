@@ -18,7 +18,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from ctd_lib import attention, distill, losses, models
+from ctd_lib import attention, distill, losses, masking, models
 from ctd_lib.errors import CtdError
 
 SIZES = dict(
@@ -169,9 +169,9 @@ def test_first_loss_is_the_papers(positions):
     student = distill.student_from_teacher(teacher, [0, 2])
     text = batches(1)
     # Both read the same masked text; plain losses on plain logits are the oracle.
-    batch = next(losses.masked_batches(text, ToyTokenizer(), seed=3))
+    batch = next(masking.masked_batches(text, ToyTokenizer(), seed=3))
     labels = batch.pop("labels")
-    softened = torch.ones_like(labels) if positions == "all" else labels != losses.IGNORED
+    softened = torch.ones_like(labels) if positions == "all" else labels != masking.IGNORED
     with torch.no_grad():
         ours = student(**batch, output_hidden_states=True)
         theirs = teacher(**batch, output_hidden_states=True)

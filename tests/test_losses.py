@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from ctd_lib import losses
 from ctd_lib.errors import CtdError
-from ctd_lib.losses import IGNORED
+from ctd_lib.masking import IGNORED
 
 LOG2, LOG3 = math.log(2), math.log(3)
 
@@ -229,70 +229,3 @@ def test_unknown_positions():
         losses.chunked_loss(
             torch.zeros(1, 1, 2), nn.Linear(2, 3), torch.zeros(1, 1, dtype=int), positions="some"
         )
-
-
-class ToyTokenizer:
-    """Ids 0 to 4 are special, 4 is the mask; 95 ordinary ones follow."""
-
-    mask_token_id = 4
-
-    @property
-    def all_special_ids(self):
-        return [0, 1, 2, 3, 4]
-
-    def __len__(self):
-        return 100
-
-
-def test_masking_shares():
-    generator = torch.Generator().manual_seed(0)
-    input_ids = torch.randint(5, 100, (100, 1000), generator=generator)
-    inputs, labels = losses.mask_tokens(input_ids, ToyTokenizer(), 0.15, generator)
-    chosen = labels != IGNORED
-    masked, changed = inputs == 4, inputs != input_ids
-    n = input_ids.numel()
-
-    def assert_share(part, whole, share):
-        # Five standard deviations of a binomial share.
-        assert abs(part / whole - share) < 5 * math.sqrt(share * (1 - share) / whole)
-
-    assert_share(int(chosen.sum()), n, 0.15)
-    assert_share(int((chosen & masked).sum()), int(chosen.sum()), 0.8)
-    # A random token is now and then the one that it replaces.
-    assert_share(int((chosen & changed & ~masked).sum()), int(chosen.sum()), 0.1 * 94 / 95)
-    assert torch.equal(labels[chosen], input_ids[chosen])
-    assert not (changed & ~chosen).any()
-    replaced = inputs[chosen & changed & ~masked]
-    assert replaced.min() == 5 and replaced.max() == 99
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 99), min_size=1, max_size=40), st.integers(0, 1000), st.data())
-def test_special_tokens_are_never_chosen(ids, seed, data):
-    input_ids = torch.tensor([ids])
-    special = torch.tensor(
-        [data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))]
-    )
-    generator = torch.Generator().manual_seed(seed)
-    inputs, labels = losses.mask_tokens(input_ids, ToyTokenizer(), 1.0, generator, special)
-    fixed = special | (input_ids < 5)
-    assert torch.equal(inputs[fixed], input_ids[fixed])
-    assert torch.equal(labels != IGNORED, ~fixed)
-
-
-def test_masking_repeats_with_its_seed():
-    batches = [{"input_ids": torch.arange(5, 90)[None], "attention_mask": torch.ones(1, 85)}] * 2
-    first, second = (list(losses.masked_batches(batches, ToyTokenizer(), seed=s)) for s in (7, 7))
-    other = list(losses.masked_batches(batches, ToyTokenizer(), seed=8))
-    assert all(
-        torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(first, second, strict=True)
-    )
-    assert not torch.equal(first[0]["input_ids"], first[1]["input_ids"])
-    assert not torch.equal(first[0]["input_ids"], other[0]["input_ids"])
-
-
-def test_masking_needs_a_mask_token():
-    tokenizer = ToyTokenizer()
-    tokenizer.mask_token_id = None
-    with pytest.raises(CtdError, match="no mask token"):
-        losses.mask_tokens(torch.zeros(1, 1, dtype=int), tokenizer)

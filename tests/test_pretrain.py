@@ -6,7 +6,7 @@ from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForM
 
 from ctd_lib import pretrain
 from ctd_lib.errors import CtdError
-from ctd_lib.losses import IGNORED, masked_batches
+from ctd_lib.masking import IGNORED, masked_batches
 
 
 class ToyTokenizer:

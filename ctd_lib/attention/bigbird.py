@@ -1,14 +1,16 @@
-"""Big Bird: window, global and random blocks of tokens (Zaheer et al. 2020, arXiv 2007.14062), its block-sparse ITC form.
+"""Big Bird: window, global and random blocks (Zaheer et al. 2020, arXiv 2007.14062).
 
 Note:
-    Tokens are seen in blocks of `block_size`. The first and the last block see everything and are seen by everyone. Any
-    other block sees itself, both neighbours, and `num_random_blocks` more, drawn for each head and layer by transformers'
-    own rule and seed, so that they are the same in training and in evaluation. Each key counts once. Where the sequence has
-    no more blocks than a block may see, everyone sees everyone. Padding is seen by nobody, and a padded token's output is
+    Tokens are seen in blocks of `block_size`. The first and the last block see everything and are
+    seen by everyone. Any other block sees itself, both neighbours, and `num_random_blocks` more,
+    drawn for each head and layer by transformers' own rule and seed, so that they are the same in
+    training and in evaluation. Each key counts once. Where the sequence has no more blocks than a
+    block may see, everyone sees everyone. Padding is seen by nobody, and a padded token's output is
     zero. Attention-probability dropout is not applied.
 
-    `public=True` computes what transformers 5 does: full attention up to (5 + 2 num_random_blocks) block_size tokens, block 0
-    in the place of every random block outside of training, and blocks drawn twice counted twice.
+    `public=True` computes what transformers 5 does: full attention up to (5 + 2 num_random_blocks)
+    block_size tokens, block 0 in the place of every random block outside of training, and blocks
+    drawn twice counted twice.
 """
 
 import functools
@@ -19,49 +21,61 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.big_bird import modeling_big_bird as native
 
-from ctd_lib.attention import blocked, swap
+from ctd_lib.attention import blocked, flex, swap
 from ctd_lib.attention.blocked import Part
 from ctd_lib.attention.encoder import Encoder, heads
 from ctd_lib.errors import CtdError
+
+PAPER_LENGTHS = (1024, 3072, 4096)
+"""In tokens, for which transformers has a rule of its own to draw random blocks by."""
 
 
 def install(model, public=False):
     """See `ctd_lib.attention.install`.
 
     Raises:
-        CtdError: the model is a decoder, or its configuration asks for full attention.
+        CtdError: the model is a decoder, its configuration asks for full attention, or its block
+            size is below 1.
     """
+    _check_block_size(model.config)
     if model.config.is_decoder or model.config.add_cross_attention:
         raise CtdError("Big Bird as a decoder has no fast attention; only encoders are supported.")
     if model.config.attention_type != "block_sparse":
-        raise CtdError(f"attention_type must be 'block_sparse' for Big Bird, not '{model.config.attention_type}'.")
+        raise CtdError(
+            "attention_type must be 'block_sparse' for Big Bird,"
+            f" not '{model.config.attention_type}'."
+        )
     swap.swap(model, CLASSES, public)
 
 
-def uninstall(model):
-    """See `ctd_lib.attention.uninstall`."""
-    swap.swap_back(model)
-
-
 def pattern(config, length: int, global_tokens=(), layer: int = 0, head: int = 0) -> Tensor:
-    """(T, T) booleans of one head of one layer; Big Bird has no global tokens but its first and last block.
+    """(T, T) booleans of one head of one layer; see `ctd_lib.attention.pattern`.
 
     Raises:
-        CtdError: global tokens are asked for.
+        CtdError: global tokens are asked for, or the block size is below 1.
     """
+    _check_block_size(config)
     if global_tokens:
         raise CtdError("Big Bird takes no global tokens: its first and last block are global.")
-    count = -(-length // config.block_size)
-    blocks = torch.eye(count, dtype=torch.bool)
-    blocks |= blocks.roll(1, 0) | blocks.roll(-1, 0)
-    blocks[[0, -1]] = True
-    blocks[:, [0, -1]] = True
-    if covers_all(config, count):
-        blocks[:] = True
-    else:
-        blocks[1:-1].scatter_(1, random_blocks(config, count, layer)[head], True)
+    blocks = block_pattern(config, -(-length // config.block_size), layer)[head]
     block_of = torch.arange(length) // config.block_size
     return blocks[block_of[:, None], block_of]
+
+
+def _check_block_size(config):
+    if config.block_size < 1:
+        raise CtdError(f"block_size must be 1 or more, not {config.block_size}.")
+
+
+def block_pattern(config, count: int, layer: int) -> Tensor:
+    """Which of `count` blocks sees which, for each head of a layer, (H, count, count) booleans."""
+    blocks = torch.eye(count, dtype=torch.bool).repeat(config.num_attention_heads, 1, 1)
+    blocks |= blocks.roll(1, 1) | blocks.roll(-1, 1)
+    blocks[:, [0, -1]] = blocks[:, :, [0, -1]] = True
+    if covers_all(config, count):
+        return torch.ones_like(blocks)
+    blocks[:, 1:-1].scatter_(2, random_blocks(config, count, layer), True)
+    return blocks
 
 
 def attention_flops(config, length: int) -> int:
@@ -79,21 +93,24 @@ def covers_all(config, count: int) -> bool:
 
 
 def random_blocks(config, count: int, layer: int) -> Tensor:
-    """The blocks that transformers draws in training, (H, count - 2, R); rows are the blocks 1 to count - 2.
+    """The blocks that transformers draws in training, (H, count - 2, R).
 
-    A row with fewer blocks to draw from than R is filled up with block 0, which everyone sees anyway.
+    Rows are the blocks 1 to count - 2. A row with fewer blocks to draw from than R is filled up
+    with block 0, which everyone sees anyway.
     """
-    return _random_blocks(
+    # The cache holds numpy arrays: a tensor first made in inference mode could not be trained with.
+    drawn = _random_blocks(
         count, layer, config.num_attention_heads, config.num_random_blocks, config.block_size,
         config.max_position_embeddings // config.block_size,
     )  # fmt: skip
+    return torch.from_numpy(drawn)
 
 
 @functools.lru_cache(maxsize=256)
 def _random_blocks(count, layer, num_heads, num_random, block_size, max_count):
     draw = np.random.RandomState(layer)
     drawn = np.zeros((num_heads, count, num_random), dtype=np.int64)
-    if count * block_size in (1024, 3072, 4096):  # the lengths of the paper's models have a rule of their own
+    if count * block_size in PAPER_LENGTHS:
         for head in range(num_heads):
             for row in range(1, max_count - 1):
                 picked = draw.permutation(_candidates(row, max_count, block_size))[:num_random]
@@ -105,13 +122,14 @@ def _random_blocks(count, layer, num_heads, num_random, block_size, max_count):
             barred = {row - 1, row, row + 1, 0, limit - 1}
             barred |= {1: {limit - 2}, limit - 2: {1}}.get(row, set())
             for head in range(num_heads):
-                picked = [block for block in draw.permutation(limit) if block not in barred][:num_random]
+                picked = [block for block in draw.permutation(limit) if block not in barred]
+                picked = picked[:num_random]
                 drawn[head, row, : len(picked)] = picked
-    return torch.from_numpy(drawn[:, 1:-1])
+    return drawn[:, 1:-1]
 
 
 def _candidates(row, max_count, block_size):
-    """The blocks that a row may draw under the rule of lengths 1024, 3072 and 4096: within the first 1024 tokens."""
+    """The blocks that a row may draw at the paper's lengths: those of the first 1024 tokens."""
     middle = np.arange(1, max_count - 1)
     last = 1024 // block_size - 1 if 1024 > 2 * block_size else max_count - 1
     start, end = row - 2, row
@@ -125,20 +143,20 @@ def _candidates(row, max_count, block_size):
 
 
 class Plan:
-    """What the layers share of one batch: its padding, and the masks of all parts but the random one."""
+    """What the layers share of one batch: its padding and masks."""
 
     def __init__(self, config, hidden: Tensor, valid: Tensor | None, public: bool):
         length, self.size = hidden.shape[1], config.block_size
         self.count = -(-length // self.size)
         self.padding = self.count * self.size - length
-        self.public = public
+        self.config, self.length, self.public = config, length, public
+        self._block_masks = {}
         self.dense = covers_all(config, self.count)
         if public:
             self.dense = length <= (5 + 2 * config.num_random_blocks) * self.size
         self.padded_rows = None if valid is None else ~valid.unsqueeze(-1)  # (B, T, 1)
-        keys = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if valid is None else valid
+        keys = hidden.new_ones(hidden.shape[:2], dtype=torch.bool) if valid is None else valid
         self.keys = F.pad(keys, (0, self.padding))  # (B, N * S)
-        self.any_masked = not bool(self.keys.all())
 
     @functools.cached_property
     def everything(self) -> Tensor:
@@ -148,11 +166,12 @@ class Plan:
     @functools.cached_property
     def ends(self) -> Tensor:
         """The same for the first and the last block, (B, 1, 1, 1, 2 S)."""
-        return torch.cat((self.keys[:, : self.size], self.keys[:, -self.size :]), dim=1)[:, None, None, None]
+        ends = torch.cat((self.keys[:, : self.size], self.keys[:, -self.size :]), dim=1)
+        return ends[:, None, None, None]
 
     @functools.cached_property
     def window(self) -> Tensor:
-        """The same for the three blocks around each block, without the first and the last, (B, N - 2, 1, 1, 3 S)."""
+        """The same for a block and its neighbours but global ones, (B, N - 2, 1, 1, 3 S)."""
         inner = self.keys.clone()
         inner[:, : self.size] = inner[:, -self.size :] = False
         return inner.unfold(1, 3 * self.size, self.size)[:, :, None, None]
@@ -164,6 +183,25 @@ class Plan:
             allowed = allowed & ~self.seen_twice(chosen).unsqueeze(-1)
         return allowed.flatten(-2).transpose(1, 2).unsqueeze(3)
 
+    def block_mask(self, layer: int):
+        """The whole pattern of a layer for `flex.attend`."""
+        if layer not in self._block_masks:
+            size, keys = self.size, self.keys[:, : self.length]
+            pattern = block_pattern(self.config, self.count, layer).to(keys.device)
+
+            def seen(batch, head, query, key):
+                return keys[batch, key] & pattern[head, query // size, key // size]
+
+            block_of = torch.arange(self.length, device=keys.device) // size
+            belongs = block_of == torch.arange(self.count, device=keys.device)[:, None]
+            overlap = flex.any_of(belongs).T.float()  # the kernel's blocks and ours, (N, count)
+            some = overlap @ pattern.float() @ overlap.T > 0
+            every = overlap @ (~pattern).float() @ overlap.T == 0
+            some = some & flex.any_of(keys)[:, None, None]
+            every = every & flex.all_of(keys)[:, None, None]
+            self._block_masks[layer] = flex.block_mask(seen, some, every, self.length)
+        return self._block_masks[layer]
+
     def seen_twice(self, chosen: Tensor) -> Tensor:
         """Which random blocks are in the window or global as well, (H, N - 2, R)."""
         rows = torch.arange(1, self.count - 1, device=chosen.device)[:, None]
@@ -171,29 +209,41 @@ class Plan:
 
 
 class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
-    """Window, global blocks and random blocks as three parts of one softmax; the first and last block's rows apart."""
+    """Window, global blocks and random blocks in one softmax."""
 
     def forward(self, hidden_states, attention_mask=None, **unused):
         """(B, T, C) and the batch's plan -> ((B, T, C), None)."""
         plan, length = attention_mask, hidden_states.shape[1]
         projections = (self.self.query, self.self.key, self.self.value)
-        query, key, value = (heads(f, hidden_states, self.config.num_attention_heads) for f in projections)
+        query, key, value = (
+            heads(f, hidden_states, self.config.num_attention_heads) for f in projections
+        )
+        if flex.takes(query) and not plan.public:
+            context = flex.attend(query, key, value, plan.block_mask(self.seed)).flatten(-2)
+        else:
+            context = self._blocked(query, key, value, plan)[:, :length].flatten(-2)
+        if plan.padded_rows is not None:
+            context = context.masked_fill(plan.padded_rows, 0.0)
+        return self.output(context, hidden_states), None
+
+    def _blocked(self, query, key, value, plan):
+        """All sequences, one after the other, padded to whole blocks, (B, N * S, H, D)."""
         if plan.padding:
-            query, key, value = (F.pad(x, (0, 0, 0, 0, 0, plan.padding)) for x in (query, key, value))
+            query, key, value = (
+                F.pad(x, (0, 0, 0, 0, 0, plan.padding)) for x in (query, key, value)
+            )
         chosen = None
         if not plan.dense:
             chosen = random_blocks(self.config, plan.count, self.seed).to(query.device)
             if plan.public and not self.training:
                 chosen = torch.zeros_like(chosen)
-        items = range(len(query))
-        context = torch.stack([self._sequence(query[i], key[i], value[i], plan, i, chosen) for i in items])
-        context = context[:, :length].flatten(-2)
-        if plan.padded_rows is not None:
-            context = context.masked_fill(plan.padded_rows, 0.0)
-        return self.output(context, hidden_states), None
+        batch = enumerate(zip(query, key, value, strict=True))
+        return torch.stack(
+            [self._sequence(*sequence, plan, item, chosen) for item, sequence in batch]
+        )
 
     def _sequence(self, query, key, value, plan, item, chosen):
-        """One sequence of whole blocks, (N * S, H, D)."""
+        """One sequence as parts; the rows of the first and the last block apart, (N * S, H, D)."""
         size, dtype = plan.size, query.dtype
 
         def mask(allowed):
@@ -221,9 +271,11 @@ class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
 
 def _gather(x, chosen, size):
     """Copies the chosen blocks (H, N - 2, R) of (N * S, H, D): (N - 2, H, R * S, D)."""
-    blocks = x.unflatten(0, (-1, size)).permute(2, 0, 1, 3)  # (H, N, S, D)
-    head = torch.arange(len(blocks), device=x.device)[:, None]
-    return blocks[head, chosen.flatten(1)].unflatten(1, chosen.shape[1:]).flatten(2, 3).transpose(0, 1)
+    (heads, count, draws), width = chosen.shape, x.shape[-1]
+    blocks = x.transpose(0, 1).reshape(-1, size * width)  # (H * N, S * D)
+    first = torch.arange(heads, device=x.device)[:, None, None] * (x.shape[0] // size)
+    drawn = blocks.index_select(0, (first + chosen).transpose(0, 1).flatten())
+    return drawn.view(count, heads, draws * size, width)
 
 
 class BigBirdModel(Encoder, native.BigBirdModel):
@@ -235,9 +287,10 @@ class BigBirdModel(Encoder, native.BigBirdModel):
 
     def outputs(self, hidden, hidden_states):
         """The native output object."""
+        pooled = None if self.pooler is None else self.activation(self.pooler(hidden[:, 0]))
         return native.BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=hidden,
-            pooler_output=self.activation(self.pooler(hidden[:, 0])) if self.pooler is not None else None,
+            pooler_output=pooled,
             hidden_states=hidden_states,
         )
 

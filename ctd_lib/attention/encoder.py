@@ -1,4 +1,4 @@
-"""The forward of a base model around our attention: embeddings, a plan made once, the layers, the outputs."""
+"""The forward of a base model: embeddings, a plan made once, the layers, the outputs."""
 
 import torch
 from torch import Tensor
@@ -8,13 +8,14 @@ from ctd_lib.errors import CtdError
 
 
 class Encoder(Swapped):
-    """Stands in for the forward of a native base model, which would make a T x T mask or fall back to full attention.
+    """Stands in for a native forward, which makes a T x T mask or falls back to full attention.
 
-    A subclass gives `plan`, what all layers share of one batch: it travels to the self-attention in the place of the mask.
+    A subclass gives `plan`, what all layers share of one batch: it travels to the self-attention in
+    the place of the mask.
     """
 
     def plan(self, hidden: Tensor, valid: Tensor | None, **extra):
-        """What the layers share: made from the embedded batch (B, T, C) and its valid tokens (B, T), None = all."""
+        """What the layers share, from the embedded batch (B, T, C) and its valid tokens (B, T)."""
         raise NotImplementedError
 
     def outputs(self, hidden: Tensor, hidden_states: tuple[Tensor, ...] | None):
@@ -40,21 +41,34 @@ class Encoder(Swapped):
         """As the native class, but for attention probabilities, which are never formed.
 
         Raises:
-            CtdError: on `output_attentions`, and where the sequence is longer than the position embeddings.
+            CtdError: on `output_attentions`, on masks of a wrong shape, and where the sequence is
+                longer than the position embeddings.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise CtdError("A forward needs either input_ids or inputs_embeds, and not both.")
         if output_attentions or self.config.output_attentions:
-            raise CtdError("The fast attention never forms attention probabilities; uninstall it for output_attentions.")
+            raise CtdError(
+                "The fast attention never forms attention probabilities;"
+                " uninstall it for output_attentions."
+            )
         length = (input_ids if input_ids is not None else inputs_embeds).shape[1]
         if length > self.positions():
-            raise CtdError(f"A sequence of {length} tokens is longer than the {self.positions()} that this model takes.")
+            raise CtdError(
+                f"A sequence of {length} tokens is longer than the {self.positions()}"
+                " that this model takes."
+            )
         hidden = self.embeddings(
-            input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
+            input_ids=input_ids,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
         )
         valid = None if attention_mask is None else attention_mask.bool()
         if valid is not None and valid.shape != hidden.shape[:2]:
-            raise CtdError(f"attention_mask must have shape {tuple(hidden.shape[:2])}, not {tuple(valid.shape)}.")
+            raise CtdError(
+                f"attention_mask must have shape {tuple(hidden.shape[:2])},"
+                f" not {tuple(valid.shape)}."
+            )
         if valid is not None and valid.all():
             valid = None
         plan = self.plan(hidden, valid, **extra)

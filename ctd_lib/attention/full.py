@@ -1,14 +1,10 @@
-"""Full attention, the reference: the backbone's own class through SDPA; there is nothing to install."""
+"""Full attention, the reference: the backbone's own class; there is nothing to install."""
 
 import torch
 from torch import Tensor
 
 
 def install(model, public=False):
-    """Changes nothing."""
-
-
-def uninstall(model):
     """Changes nothing."""
 
 

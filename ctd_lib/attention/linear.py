@@ -1,56 +1,79 @@
-"""Linear layers and GELU at the machine's speed: oneDNN where it beats the default, the activation fused into the product.
+"""Linear layers and GELU at the machine's speed: oneDNN where it is faster, the GELU fused in.
 
-PyTorch multiplies float32 matrices with MKL, which holds back on CPUs that are not Intel's. oneDNN, which PyTorch brings
-along too, is faster there. Results differ in the last bits, as between any two orders of summation.
+PyTorch multiplies float32 matrices with MKL, which holds back on CPUs that are not Intel's. oneDNN,
+which PyTorch brings along too, is faster there. Results differ in the last bits, as between any two
+orders of summation.
 """
 
 import functools
+import statistics
 import time
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import activations
+from transformers.models.bert import modeling_bert
+from transformers.models.big_bird import modeling_big_bird
+from transformers.models.longformer import modeling_longformer
+from transformers.models.nystromformer import modeling_nystromformer
+from transformers.models.roberta import modeling_roberta
 
 from ctd_lib.attention.swap import Swapped
-
-PROBE_MARGIN = 1.05
-"""How many times faster oneDNN must be to be taken."""
 
 GELUS = {
     activations.GELUActivation: "none",
     activations.NewGELUActivation: "tanh",
     activations.GELUTanh: "tanh",
 }
-"""Activation classes of transformers -> the same function's name in torch; `gelu_new` writes out what torch fuses."""
+"""Activation classes -> the function's name in torch; `gelu_new` writes out what torch fuses."""
 
 
 @functools.cache
 def faster_with_onednn() -> bool:
-    """Whether oneDNN multiplies float32 matrices faster than the default here; timed once a process, 50 ms."""
+    """Whether oneDNN multiplies float32 matrices faster than the default here.
+
+    Timed once a process in processor time of one thread, which a busy machine does not disturb.
+    """
     if not torch.backends.mkldnn.is_available():
         return False
     x, weight = torch.rand(512, 768), torch.rand(768, 768)
-    rivals = {"default": lambda: F.linear(x, weight), "onednn": lambda: _onednn(x, weight, None)}
-    best = dict.fromkeys(rivals, float("inf"))
-    with torch.inference_mode():
-        for _ in range(8):
-            for name, rival in rivals.items():
-                start = time.perf_counter()
-                rival()
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best["onednn"] * PROBE_MARGIN < best["default"]
+    rivals = (lambda: F.linear(x, weight), lambda: _onednn(x, weight, None))
+    seconds = [[], []]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(9):
+                for rival, times in zip(rivals, seconds, strict=True):
+                    start = time.thread_time()
+                    rival()
+                    times.append(time.thread_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    default, onednn = (statistics.median(times) for times in seconds)
+    return onednn < default
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Tensor:
     """x W' + b, optionally followed by GELU ("none" or "tanh"), as one oneDNN call."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu" if gelu else "none", [], gelu or "")
+    return torch.ops.mkldnn._linear_pointwise(
+        x, weight, bias, "gelu" if gelu else "none", [], gelu or ""
+    )
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN should multiply these: on the CPU, in float32, not under autocast."""
+    """Whether oneDNN should multiply these: float32 on the CPU, not under autocast."""
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     return plain and not torch.is_autocast_enabled("cpu") and faster_with_onednn()
+
+
+def _fuses(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN should take the GELU too: as above, or bfloat16, which is oneDNN's anyway."""
+    if x.device.type == "cpu" and x.dtype == weight.dtype == torch.bfloat16:
+        mkldnn = torch.backends.mkldnn.is_available()
+        return mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return _suits(x, weight)
 
 
 class _OneDnnLinear(torch.autograd.Function):
@@ -97,27 +120,42 @@ class GELUTanh(_Gelu, activations.GELUTanh):
     """The approximation by tanh."""
 
 
-def intermediate(native: type) -> type:
-    """A class for the first half of a feed-forward layer of a native class: product, bias and GELU in one call."""
+class _Intermediate(Swapped):
+    """The first half of a feed-forward layer: outside of training, one call for all of it."""
 
-    class Intermediate(Swapped, native):
-        __doc__ = native.__doc__
+    def forward(self, hidden_states):
+        """(B, T, C) -> (B, T, F)"""
+        gelu, x, dense = self.intermediate_act_fn, hidden_states, self.dense
+        if torch.is_grad_enabled() or not isinstance(gelu, _Gelu) or not _fuses(x, dense.weight):
+            return gelu(dense(x))
+        return _onednn(x, dense.weight, dense.bias, GELUS[type(gelu).__bases__[-1]])
 
-        def forward(self, hidden_states):
-            """(B, T, C) -> (B, T, F)"""
-            gelu, x, dense = self.intermediate_act_fn, hidden_states, self.dense
-            if torch.is_grad_enabled() or not isinstance(gelu, _Gelu) or not _suits(x, dense.weight):
-                return gelu(dense(x))
-            return _onednn(x, dense.weight, dense.bias, GELUS[type(gelu).__bases__[-1]])
 
-    Intermediate.__name__ = Intermediate.__qualname__ = native.__name__
-    return Intermediate
+class BertIntermediate(_Intermediate, modeling_bert.BertIntermediate):
+    """BERT's, with LSG attention."""
+
+
+class BigBirdIntermediate(_Intermediate, modeling_big_bird.BigBirdIntermediate):
+    """Big Bird's."""
+
+
+class LongformerIntermediate(_Intermediate, modeling_longformer.LongformerIntermediate):
+    """Longformer's."""
+
+
+class NystromformerIntermediate(_Intermediate, modeling_nystromformer.NystromformerIntermediate):
+    """Nystromformer's."""
+
+
+class RobertaIntermediate(_Intermediate, modeling_roberta.RobertaIntermediate):
+    """RoBERTa's, with LSG attention."""
 
 
 CLASSES = {
-    nn.Linear: Linear,
-    activations.GELUActivation: GELUActivation,
-    activations.NewGELUActivation: NewGELUActivation,
-    activations.GELUTanh: GELUTanh,
-}
+    ours.__bases__[-1]: ours
+    for ours in (
+        Linear, GELUActivation, NewGELUActivation, GELUTanh, BertIntermediate, BigBirdIntermediate,
+        LongformerIntermediate, NystromformerIntermediate, RobertaIntermediate,
+    )
+}  # fmt: skip
 """For `swap.swap`, beside an arch's own."""

@@ -1,14 +1,17 @@
-"""Nystromformer: the softmax matrix approximated through landmarks (Xiong et al. 2021, arXiv 2102.03902).
+"""Nystromformer: softmax approximated through landmarks (Xiong et al. 2021, arXiv 2102.03902).
 
 Note:
-    The tokens of a sequence are cut into `num_landmarks` segments as equal as they can be; the means of a segment's queries
-    and keys are its landmarks. The matrix is softmax(Q K~') (softmax(Q~ K~'))^+ softmax(Q~ K'), its middle factor inverted
-    by six iterations that start from the sequence alone, not from its batch, and a depthwise convolution of the values is
-    added. Padding is in no segment, no softmax and no convolution. Any length is taken; a sequence with fewer tokens than
-    landmarks has as many landmarks as tokens. `segment_means_seq_len` is not used. There is no dropout of probabilities.
+    The tokens of a sequence are cut into `num_landmarks` segments as equal as they can be; the
+    means of a segment's queries and keys are its landmarks. The matrix is softmax(Q K~')
+    (softmax(Q~ K~'))^+ softmax(Q~ K'), its middle factor inverted by six iterations that start from
+    the sequence alone, not from its batch, and a depthwise convolution of the values is added.
+    Padding is in no segment, no softmax and no convolution. Any length is taken; a sequence with
+    fewer tokens than landmarks has as many landmarks as tokens. `segment_means_seq_len` is not
+    used. There is no dropout of probabilities.
 
-    `public=True` computes what transformers 5 does: full attention where `num_landmarks == segment_means_seq_len`, as in the
-    published checkpoints; elsewhere only that one length, without padding, and an inverse that depends on the whole batch.
+    `public=True` computes what transformers 5 does: full attention where `num_landmarks ==
+    segment_means_seq_len`, as in the published checkpoints; elsewhere only that one length, without
+    padding, and an inverse that depends on the whole batch.
 """
 
 import torch
@@ -28,11 +31,6 @@ def install(model, public=False):
     swap.swap(model, CLASSES, public)
 
 
-def uninstall(model):
-    """See `ctd_lib.attention.uninstall`."""
-    swap.swap_back(model)
-
-
 def pattern(config, length: int, global_tokens=()) -> Tensor:
     """(T, T) ones: through the landmarks everyone attends to everyone.
 
@@ -40,21 +38,24 @@ def pattern(config, length: int, global_tokens=()) -> Tensor:
         CtdError: global tokens are asked for.
     """
     if global_tokens:
-        raise CtdError("Nystromformer takes no global tokens: everyone sees everyone through the landmarks.")
+        raise CtdError(
+            "Nystromformer takes no global tokens: everyone sees everyone through the landmarks."
+        )
     return torch.ones(length, length, dtype=torch.bool)
 
 
 def attention_flops(config, length: int) -> int:
-    """FLOP of the two products with landmarks, the inverse and the convolution, one sequence, all layers."""
+    """FLOP of products with landmarks, inverse and convolution, one sequence, all layers."""
     landmarks, width = min(config.num_landmarks, length), config.hidden_size
     products = 8 * length * landmarks * width
-    inverse = INVERSE_STEPS * 4 * 2 * landmarks**3 * config.num_attention_heads + 2 * landmarks**2 * width
+    inverse = INVERSE_STEPS * 8 * landmarks**3 * config.num_attention_heads
+    inverse += 2 * landmarks**2 * width
     convolution = 2 * length * (config.conv_kernel_size or 0) * width
     return (products + inverse + convolution) * config.num_hidden_layers
 
 
 def segment_means(valid: Tensor, num_landmarks: int) -> Tensor:
-    """The matrix that takes tokens to the means of their segments, (B, L, T); rows of unused landmarks are zero.
+    """The matrix that takes tokens to the means of their segments, (B, L, T); unused rows are 0.
 
     Args:
         valid: (B, T) booleans, False = padding.
@@ -74,30 +75,39 @@ class Plan:
         self.public = public
         self.full = public and config.num_landmarks == config.segment_means_seq_len
         self.padding = None if valid is None else ~valid[..., None, None]  # (B, T, 1, 1)
-        self.keys = None if valid is None else blocked.additive(valid, hidden.dtype)[:, None, None]  # (B, 1, 1, T)
+        self.keys = None
+        if valid is not None:
+            self.keys = blocked.additive(valid, hidden.dtype)[:, None, None]  # (B, 1, 1, T)
         if self.full:
             return
         if public and (valid is not None or hidden.shape[1] != config.segment_means_seq_len):
             raise CtdError(
-                f"With public=True Nystromformer takes {config.segment_means_seq_len} tokens and no padding, as in transformers."
+                f"With public=True Nystromformer takes {config.segment_means_seq_len} tokens"
+                " and no padding, as in transformers."
             )
-        valid = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device) if valid is None else valid
+        if valid is None:
+            valid = hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
         self.means = segment_means(valid, config.num_landmarks).to(hidden.dtype)  # (B, L, T)
         used = self.means.any(-1)  # (B, L)
         self.landmarks = self.unpaired = None
-        if not used.all():  # an unused landmark is seen by itself only, so that the inverse leaves it apart
+        if not used.all():
             self.landmarks = blocked.additive(used, hidden.dtype)[:, None, None]  # (B, 1, 1, L)
-            paired = used[:, None] & used[..., None] | torch.eye(used.shape[1], dtype=torch.bool, device=used.device)
+            # An unused landmark sees itself only, so that the inverse leaves it apart.
+            alone = torch.eye(used.shape[1], dtype=torch.bool, device=used.device)
+            paired = used[:, None] & used[..., None] | alone
             self.unpaired = ~paired.unsqueeze(1)  # (B, 1, L, L)
 
 
 class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention):
-    """The two thin factors as fused attention calls: softmax(Q K~') [(softmax(Q~ K~'))^+ [softmax(Q~ K') V]]."""
+    """The thin factors as fused calls: softmax(Q K~') [(softmax(Q~ K~'))^+ [softmax(Q~ K') V]]."""
 
     def forward(self, hidden_states, attention_mask=None, output_attentions=False):
         """(B, T, C) and the batch's plan -> ((B, T, C),)."""
         plan = attention_mask
-        query, key, value = (heads(f, hidden_states, self.num_attention_heads) for f in (self.query, self.key, self.value))
+        query, key, value = (
+            heads(f, hidden_states, self.num_attention_heads)
+            for f in (self.query, self.key, self.value)
+        )
         if plan.padding is not None and not plan.public:
             value = value.masked_fill(plan.padding, 0.0)
         attend = self._full if plan.full else self._through_landmarks
@@ -113,19 +123,22 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
     def _through_landmarks(self, query, key, value, plan):
         means = plan.means.to(query.dtype)
         query_landmarks, key_landmarks = (
-            (means @ x.flatten(-2)).unflatten(-1, x.shape[-2:]).transpose(1, 2) for x in (query, key)
+            (means @ x.flatten(-2)).unflatten(-1, x.shape[-2:]).transpose(1, 2)
+            for x in (query, key)
         )  # (B, H, L, D)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         gathered = F.scaled_dot_product_attention(query_landmarks, key, value, plan.keys)
         mixed = self._inverse(query_landmarks, key_landmarks, plan) @ gathered.float()
-        context = F.scaled_dot_product_attention(query, key_landmarks, mixed.to(query.dtype), plan.landmarks)
+        context = F.scaled_dot_product_attention(
+            query, key_landmarks, mixed.to(query.dtype), plan.landmarks
+        )
         return context.transpose(1, 2)
 
     def _inverse(self, query, key, plan):
-        """The pseudo-inverse of the landmarks' softmax matrix by iteration, (B, H, L, L), in float32."""
+        """The inverse of the landmarks' softmax matrix by iteration, (B, H, L, L), in float32."""
         with torch.autocast(query.device.type, enabled=False):
             scores = query.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
-            identity = torch.eye(scores.shape[-1], device=scores.device)
+            identity = torch.eye(scores.shape[-1], dtype=scores.dtype, device=scores.device)
             if plan.unpaired is not None:
                 scores = scores.masked_fill(plan.unpaired, -torch.inf)
             matrix = scores.softmax(-1)
@@ -148,7 +161,9 @@ class NystromformerModel(Encoder, native.NystromformerModel):
 
     def outputs(self, hidden, hidden_states):
         """The native output object."""
-        return native.BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden, hidden_states=hidden_states)
+        return native.BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden, hidden_states=hidden_states
+        )
 
 
 CLASSES = {

@@ -1,0 +1,86 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import grad
+
+from ctd_lib.attention import blocked
+
+
+@given(
+    count=st.integers(1, 5),
+    step=st.integers(1, 6),
+    size=st.integers(1, 15),
+    before=st.integers(-4, 9),
+    extra=st.integers(1, 7),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+@settings(max_examples=60, deadline=None)
+def test_parts_together_are_one_softmax(count, step, size, before, extra, dtype):
+    """Windows and shared keys joined, against one dense softmax over all of them."""
+    generator = torch.Generator().manual_seed(count * step + size)
+    length = count * step
+    q, k, v, weights = (
+        torch.randn(length, 2, 4, generator=generator, dtype=dtype) for _ in range(4)
+    )
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    extra = min(extra, length)
+
+    first = (
+        torch.arange(count)[:, None] * step - before
+    )  # positions of a window's keys, some outside of the sequence
+    keys = first + torch.arange(size)
+    inside = (keys >= 0) & (keys < length)
+    parts = [
+        blocked.Part(
+            *(blocked.windows(x, count, size, step, before) for x in (k, v)),
+            blocked.additive(inside[:, None, None], dtype),
+        ),
+        blocked.Part(*(x[:extra].transpose(0, 1)[None] for x in (k, v))),
+    ]
+    ours = blocked.attend(q, parts)
+
+    scores = torch.einsum("qhd,khd->hqk", q, k) / 2
+    windowed = torch.zeros(length, length, dtype=torch.bool)
+    for query in range(length):
+        run = query // step
+        windowed[query, keys[run][inside[run]]] = True
+    both = torch.cat((scores.masked_fill(~windowed, -torch.inf), scores[..., :extra]), -1).softmax(
+        -1
+    )
+    dense = torch.einsum("hqk,khd->qhd", both, torch.cat((v, v[:extra])))
+
+    assert torch.allclose(ours, dense, atol=1e-5)
+    for mine, theirs in zip(
+        grad(ours, (q, k, v), weights), grad(dense, (q, k, v), weights), strict=True
+    ):
+        assert torch.allclose(mine, theirs, atol=1e-4)
+
+
+def test_a_query_that_sees_nothing_is_finite_and_has_no_gradient_to_hurt():
+    q, k, v = (torch.randn(4, 1, 8, requires_grad=True) for _ in range(3))
+    nothing = torch.full((1, 1, 1, 4), blocked.MASKED)
+    out = blocked.attend(q, [blocked.Part(*(x.transpose(0, 1)[None] for x in (k, v)), nothing)] * 2)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert all(x.grad.isfinite().all() for x in (q, k, v))
+
+
+@given(masked=st.booleans(), runs=st.integers(1, 3), keys=st.integers(1, 5))
+@settings(max_examples=15, deadline=None)
+def test_plain_products_equal_the_fused_kernel(masked, runs, keys):
+    """What devices other than the CPU compute."""
+    generator = torch.Generator().manual_seed(keys)
+    query, grad_out = torch.randn(2, runs, 2, 3, 4, generator=generator)
+    key, value = torch.randn(2, runs, 2, keys, 4, generator=generator)
+    mask = None
+    if masked:
+        seen = torch.rand(runs, 1, 3, keys, generator=generator) > 0.5
+        seen[..., 0] = True
+        mask = blocked.additive(seen, query.dtype)
+    fused = blocked.fused_kernel(query, key, value, mask, 0.3)
+    plain = blocked.plain_kernel(query, key, value, mask, 0.3)
+    arguments = (grad_out, query, key, value, *fused, mask, 0.3)
+    fused += blocked.fused_kernel_backward(*arguments)
+    plain += blocked.plain_kernel_backward(*arguments)
+    for one, other in zip(fused, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
