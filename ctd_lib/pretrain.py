@@ -75,35 +75,24 @@ def train_lm_head(
     tokenizer: PreTrainedTokenizerBase,
     *,
     steps: int,
-    lr: float = 5e-3,
-    freeze_encoder: bool = True,
+    lr: float = 5e-4,
     **options,
 ) -> train.TrainLog:
-    """Train the masked-LM head of an encoder that was published without one.
+    """Give an encoder that was published without one a masked-LM head, and train both in place.
 
     Short sequences do. The decoder is tied to the word embeddings, as in the families themselves,
     and its bias begins as the log frequency of each token, which spares the first hundreds of
-    steps.
+    steps. The encoder is trained too: one that was tuned for something else, such as sentence
+    similarity, otherwise stays near the loss of token frequencies.
 
     Args:
-        lr: suits the head alone; for the whole model take a fifth of it.
-        freeze_encoder: train the head alone and leave the encoder, with its tied embeddings, as
-            it is: the cheaper way to the same loss for the first hundreds of steps.
         **options: those of `pretrain`.
     """
     options = {"description": "masked-LM head", "weight_decay": 0.0} | options
     source = iter(batches)
     first = list(islice(source, FREQUENCY_BATCHES))
     _start_at_frequencies(model, first, tokenizer)
-    encoder = models.encoder(model)
-    was_trained = [p.requires_grad for p in encoder.parameters()]
-    if freeze_encoder:
-        encoder.requires_grad_(False)
-    try:
-        return pretrain(model, chain(first, source), tokenizer, steps=steps, lr=lr, **options)
-    finally:
-        for parameter, trained in zip(encoder.parameters(), was_trained, strict=True):
-            parameter.requires_grad_(trained)
+    return pretrain(model, chain(first, source), tokenizer, steps=steps, lr=lr, **options)
 
 
 @torch.no_grad()
@@ -119,10 +108,7 @@ def _start_at_frequencies(
 
 
 def _loss(model: PreTrainedModel, batch: train.Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    encoder = models.encoder(model)
-    if not any(p.requires_grad for p in encoder.parameters()):
-        encoder.eval()  # dropout in what is not trained would only cost time
-    hidden = encoder(
+    hidden = models.encoder(model)(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
     ).last_hidden_state
     loss = chunked_masked_lm_loss(hidden, models.lm_head(model), batch["labels"])

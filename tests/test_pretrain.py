@@ -82,16 +82,6 @@ def test_pretraining_repeats_with_its_seed():
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_head_alone_leaves_the_encoder():
-    model = toy()
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    pretrain.train_lm_head(model, batches(3), ToyTokenizer(), steps=3)
-    for name, parameter in model.named_parameters():
-        assert torch.equal(parameter, before[name]) == name.startswith("bert."), name
-        assert parameter.requires_grad
-    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
-
-
 def test_head_begins_at_the_frequencies_of_the_text(monkeypatch):
     model, text = toy(), batches(50, size=16)
     torch.nn.init.zeros_(model.bert.embeddings.word_embeddings.weight)
@@ -110,9 +100,7 @@ def test_head_is_trained_with_its_encoder():
     model, held_out = toy(), batches(5, seed=1)
     before = pretrain.evaluate_mlm(model, held_out, ToyTokenizer())
     embeddings = model.bert.embeddings.word_embeddings.weight.clone()
-    pretrain.train_lm_head(
-        model, batches(60), ToyTokenizer(), steps=60, lr=1e-2, freeze_encoder=False
-    )
+    pretrain.train_lm_head(model, batches(60), ToyTokenizer(), steps=60, lr=1e-2)
     assert pretrain.evaluate_mlm(model, held_out, ToyTokenizer()) < before
     assert not torch.equal(model.bert.embeddings.word_embeddings.weight, embeddings)
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
