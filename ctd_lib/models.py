@@ -47,7 +47,7 @@ _ARCH_OF_MODEL_TYPE = {
     lsg.LsgBertConfig.model_type: "lsg",
 }
 _CONFIGURATION = ("config.json",)
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_WEIGHTS = ("model*.safetensors",)
 _VOCABULARY = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
@@ -68,7 +68,8 @@ def load_backbone(path_or_id: str | Path) -> Backbone:
     """Open a checkpoint folder or hub id of a convertible family.
 
     The ids of the first token and of the separator are written into the model's configuration,
-    because BERT's own does not have them and some converted models need them.
+    because BERT's own does not have them and some converted models need them. Dropout of
+    attention probabilities is switched off, as in every converted model (see `convert`).
 
     Raises:
         CtdError: no such folder or hub id, no weights in it, or a family other than FAMILIES.
@@ -79,6 +80,7 @@ def load_backbone(path_or_id: str | Path) -> Backbone:
             f"backbone {str(path_or_id)!r} is of family {config.model_type!r}, which cannot be"
             f" converted; take a model of one of the families {', '.join(FAMILIES)}."
         )
+    config.attention_probs_dropout_prob = 0.0
     model, missing = _from_pretrained(AutoModelForMaskedLM, path_or_id, config)
     tokenizer = load_tokenizer(path_or_id)
     model.config.bos_token_id = tokenizer.cls_token_id
@@ -218,6 +220,7 @@ def _from_pretrained(auto_class, path, config) -> tuple[PreTrainedModel, set[str
             config=config,
             dtype=torch.float32,
             local_files_only=local,
+            use_safetensors=True,  # the other format can run code when it is opened
             output_loading_info=True,
         )
     missing = set(info["missing_keys"])

@@ -19,7 +19,7 @@ from ctd_lib.errors import CtdError
 
 KINDS = ("packaged", "local", "hub", "synthetic")
 SYNTHETIC = ("press", "press-ner", "press-qa")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
