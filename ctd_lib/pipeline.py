@@ -62,7 +62,7 @@ def backbone(p: params.BackboneParams) -> Artifact:
                 model, text.batches(HEAD_BATCH_SIZE, p.seed), found.tokenizer, steps=p.head_steps,
                 seed=p.seed, precision=p.precision, log_path=folder / STEP_LOG,
             )  # fmt: skip
-            values |= {"mlm_loss": text.evaluate(model), "tokens": log.tokens}
+            values |= {"mlm_loss": text.evaluate(model, p.precision), "tokens": log.tokens}
         models.save(model, found.tokenizer, folder)
         return values
 
@@ -181,7 +181,8 @@ def _converted(p: params.ConvertParams, upstream: Artifact) -> Artifact:
         return {
             **{action: actions.count(action) for action in ("copied", "tiled", "new", "dropped")},
             "parameters": measurement.parameters(after),
-            "mlm_loss_before": text.evaluate(before), "mlm_loss_after": text.evaluate(after),
+            "mlm_loss_before": text.evaluate(before, p.precision),
+            "mlm_loss_after": text.evaluate(after, p.precision),
             "parity_length": length, "parity_max_abs_diff": _parity(before, after, text),
         }  # fmt: skip
 
@@ -197,14 +198,17 @@ def _pretrained(p: params.PretrainParams, upstream: Artifact) -> Artifact:
         model = models.load(upstream.path).to(runtime.device(p.device))
         tokenizer = models.load_tokenizer(upstream.path)
         text = _Text(p.corpora, tokenizer, p.max_length)
-        before = text.evaluate(model)
+        before = text.evaluate(model, p.precision)
         log = pretraining.pretrain(
             model, text.batches(p.batch_size, p.seed), tokenizer, steps=p.pretrain_steps,
             lr=p.pretrain_learning_rate, seed=p.seed, precision=p.precision,
             log_path=folder / STEP_LOG,
         )  # fmt: skip
         models.save(model, tokenizer, folder)
-        return {"mlm_loss_before": before, "mlm_loss_after": text.evaluate(model)} | _costs(log)
+        return {
+            "mlm_loss_before": before,
+            "mlm_loss_after": text.evaluate(model, p.precision),
+        } | _costs(log)
 
     return _get_or_make("pretrain", p.arch, settings, [upstream], p.seed, make)
 
@@ -223,7 +227,7 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
         layer_map = distillation.layer_map(teacher_layers, student_layers, p.layer_map)
         student = distillation.student_from_teacher(teacher, layer_map)
         text = _Text(p.corpora, tokenizer, p.max_length)
-        before = text.evaluate(student)
+        before = text.evaluate(student, p.precision)
         log = distillation.distill(
             student, teacher, text.batches(p.batch_size, p.seed), tokenizer,
             steps=p.distill_steps, lr=p.distill_learning_rate, mlm_weight=p.mlm_weight,
@@ -237,8 +241,8 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
             "teacher_layers": teacher_layers, "student_layers": student_layers,
             "layer_map": layer_map, "parameters_teacher": measurement.parameters(teacher),
             "parameters_student": measurement.parameters(student),
-            "mlm_loss_teacher": text.evaluate(teacher), "mlm_loss_before": before,
-            "mlm_loss_after": text.evaluate(student),
+            "mlm_loss_teacher": text.evaluate(teacher, p.precision), "mlm_loss_before": before,
+            "mlm_loss_after": text.evaluate(student, p.precision),
             "terms_first": {name: log[0][name] for name in terms},
             "terms_last": {name: log[-1][name] for name in terms},
         } | _costs(log)  # fmt: skip
@@ -264,8 +268,8 @@ class _Text:
             self.mix, self.tokenizer, self.length, 1, sequences, self.tokenize
         )
 
-    def evaluate(self, model) -> float:
-        return pretraining.evaluate_mlm(model, self.held_out(), self.tokenizer)
+    def evaluate(self, model, precision: str) -> float:
+        return pretraining.evaluate_mlm(model, self.held_out(), self.tokenizer, precision=precision)
 
 
 def _corpus(spec: str, tokenizer) -> corpora.Corpus:

@@ -16,7 +16,7 @@ from faker import Faker
 
 from ctd_lib.data.formats import Question
 
-WORDS = 800
+WORDS = 500
 CAST = {"PER": 4, "ORG": 3, "LOC": 3, "MISC": 2}
 ANY = ("PER", "ORG", "LOC")
 MENTION = re.compile(r"\{(PER|ORG|LOC|ANY|MISC|BS|NUMBER)\}")
