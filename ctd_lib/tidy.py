@@ -85,18 +85,18 @@ def timings(records: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for record in select(records, "measure").itertuples():
         for row in record.values["rows"]:
-            low, high = row["seconds_iqr"]
+            low, high = row["seconds_iqr"] or (None, None)
             rows.append(
                 {
                     "arch": record.arch,
                     "role": row["role"],
                     "length": row["length"],
                     "batch_size": row["batch_size"],
-                    "ms": 1000 * row["seconds_median"],
-                    "low": 1000 * low,
-                    "high": 1000 * high,
-                    "tokens_per_second": row["tokens_per_second"],
-                    "mib": math.nan if row["peak_bytes"] is None else row["peak_bytes"] / 2**20,
+                    "ms": _scaled(row["seconds_median"], 1000),
+                    "low": _scaled(low, 1000),
+                    "high": _scaled(high, 1000),
+                    "tokens_per_second": _scaled(row["tokens_per_second"], 1),
+                    "mib": _scaled(row["peak_bytes"], 2**-20),
                     "parameters": row["parameters"],
                 }
             )
@@ -142,6 +142,11 @@ def pairs(
 def change(before: float, after: float) -> float:
     """Change from `before` to `after` in percent."""
     return 100 * (after / before - 1)
+
+
+def _scaled(value: float | None, factor: float) -> float:
+    """None, what a run without memory left, as not-a-number."""
+    return math.nan if value is None else value * factor
 
 
 def _own_parameters(row) -> bool:

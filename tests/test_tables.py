@@ -52,6 +52,20 @@ def test_missing_runs_are_named_and_never_guessed(load):
         assert not table.build(found).isna().any(axis=None), table.name
 
 
+def test_a_length_without_memory_left_costs_its_own_cells_only(load):
+    made = toy_records.make()
+    nothing = dict.fromkeys(
+        ("seconds_median", "seconds_iqr", "tokens_per_second", "peak_bytes", "baseline_bytes")
+    )
+    for record in of(made, "measure", arch="full"):
+        longest = [r for r in record["values"]["rows"] if r["length"] == 4096]
+        longest[0] |= nothing | {"error": "out of memory"}
+    latency = tables.latency(load(made)).set_index(["arch", "length (tokens)"])
+    assert latency.loc[("full", 4096), "teacher (ms)"] == tables.NOT_RUN
+    assert latency.loc[("full", 4096), "student (ms)"] > 0
+    assert latency.loc[("full", 512), "teacher (ms)"] > 0
+
+
 @pytest.mark.parametrize("kind", ["convert", "pretrain", "distill", "finetune", "measure"])
 def test_every_table_stands_on_one_kind_of_record(load, kind):
     found = load(of(toy_records.make(), kind))

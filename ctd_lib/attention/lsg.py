@@ -192,10 +192,6 @@ def install(model, public: bool = False) -> None:
     """Nothing to do: LSG models have this attention built in."""
 
 
-def uninstall(model) -> None:
-    """Nothing to do, see `install`."""
-
-
 def pattern(config, length: int, global_tokens: tuple[int, ...] = ()) -> Tensor:
     """Who may attend to whom: (T, T) booleans, row = query, column = key.
 
