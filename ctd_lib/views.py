@@ -10,10 +10,14 @@ from ctd_lib.pipeline import STEP_LOG, TENSOR_REPORT
 from ctd_lib.store import Artifact
 
 PATTERN_TOKENS = 256
+LOSS_TERMS = ("mlm", "soft_target", "cosine")
 MASKED_SENTENCES = (
     "The president spoke to the {mask} about the economy.",
     "The river flows through the {mask} of Paris.",
 )
+
+
+pd.options.display.max_colwidth = 200  # a corpora mix or a list of guesses is read whole
 
 
 def parameters(chosen) -> pd.DataFrame:
@@ -63,15 +67,16 @@ def attention_pattern(artifact: Artifact):
 
 
 def loss_curve(artifact: Artifact):
-    """The step log as curves, one a column of losses."""
+    """The step log: the loss, and its terms before weighting where there are several."""
     import matplotlib.pyplot as plt
 
     log = step_log(artifact.path)
-    figure, axes = plt.subplots(figsize=(6, 3))
-    for name in [name for name in log if name == "loss" or name.startswith("loss_")]:
-        axes.plot(log["step"], log[name], marker=".", label=name)
-    axes.set(xlabel="step", ylabel="loss")
-    axes.legend(frameon=False)
+    names = ["loss", *(name for name in LOSS_TERMS if "soft_target" in log)]
+    figure, row = plt.subplots(1, len(names), figsize=(3 * len(names), 2.5), squeeze=False)
+    for name, axes in zip(names, row[0], strict=True):
+        axes.plot(log["step"], log[name], marker=".")
+        axes.set(xlabel="step", title=name.replace("_", " "))
+    figure.tight_layout()
     plt.close(figure)
     return figure
 
