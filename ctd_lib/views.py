@@ -44,13 +44,11 @@ def location(artifact: Artifact) -> pd.DataFrame:
 
 
 def tensors(artifact: Artifact) -> pd.DataFrame:
-    """Every tensor of a conversion: where it comes from and why."""
-    return pd.DataFrame(json.loads((artifact.path / TENSOR_REPORT).read_text()))
-
-
-def tensor_counts(artifact: Artifact) -> pd.DataFrame:
-    """How many tensors were copied, tiled, new and dropped."""
-    return tensors(artifact).groupby("action").size().rename("tensors").to_frame()
+    """What became of the tensors and why; the artifact's report names every single one."""
+    report = pd.DataFrame(json.loads((artifact.path / TENSOR_REPORT).read_text()))
+    report["name"] = report["target"].fillna(report["source"])
+    grouped = report.groupby(["action", "why"])["name"]
+    return grouped.agg(tensors="count", such_as="first").reset_index()
 
 
 def attention_pattern(artifact: Artifact):
