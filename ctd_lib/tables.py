@@ -6,7 +6,7 @@ synthetic data set and what is made of it bear `SYNTHETIC_MARK`.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import pandas as pd
 
@@ -154,21 +154,19 @@ def memory(records: pd.DataFrame) -> pd.DataFrame:
 def parameters(records: pd.DataFrame) -> pd.DataFrame:
     """Parameters of teacher and student: ours, and those of the published configurations."""
     timings = tidy.timings(records)
-    rows = []
-    for arch, teacher, student in tidy.pairs(timings, tidy.headline_length(timings)):
-        published = paper.PARAMETERS[arch]
-        rows.append(
-            {
-                "arch": arch,
-                "teacher (M)": teacher.parameters / 1e6,
-                "student (M)": student.parameters / 1e6,
-                "change (%)": tidy.change(teacher.parameters, student.parameters),
-                "paper, teacher (M)": published.teacher,
-                "paper, student (M)": published.student,
-                "paper, change (%)": tidy.change(published.teacher, published.student),
-            }
-        )
-    return _complete(rows)
+    pairs = tidy.pairs(timings, tidy.headline_length(timings))
+    return _complete(
+        {
+            "arch": arch,
+            "teacher (M)": teacher.parameters / 1e6,
+            "student (M)": student.parameters / 1e6,
+            "change (%)": tidy.change(teacher.parameters, student.parameters),
+            "paper, teacher (M)": paper.PARAMETERS[arch].teacher,
+            "paper, student (M)": paper.PARAMETERS[arch].student,
+            "paper, change (%)": tidy.change(*astuple(paper.PARAMETERS[arch])),
+        }
+        for arch, teacher, student in pairs
+    )
 
 
 def effects(records: pd.DataFrame) -> pd.DataFrame:
@@ -237,13 +235,12 @@ def sources(records: pd.DataFrame) -> pd.DataFrame:
     rows = {}
     for row in records[records.kind == "finetune"].itertuples():
         source = row.source
-        entry = {
+        rows[row.task, source["name"]] = {
             "task": row.task + (f" {SYNTHETIC_MARK}" if source["synthetic"] else ""),
             "data": source["name"],
             "kind": "synthetic" if source["synthetic"] else "real",
             "licence": source["licence"],
         }
-        rows[row.task, source["name"]] = entry
     return _complete(rows[key] for key in sorted(rows))
 
 

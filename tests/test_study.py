@@ -18,7 +18,9 @@ def sources(tmp_path, monkeypatch):
     )
     body = new_code_cell('if arch == "lsg":\n    raise ValueError("no such thing")\narch')
     notebook = new_notebook(cells=[new_markdown_cell("# Convert\n\nA toy."), parameters, body])
-    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}
+    }
     nbformat.write(notebook, folder / "01_convert.ipynb")
     return folder
 
