@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_models import ToyTokenizer
 from transformers import (
     AutoModelForMaskedLM,
     BertConfig,
@@ -40,19 +41,6 @@ KINDS = {
         {"num_landmarks": 4, "segment_means_seq_len": 64, "conv_kernel_size": 5},
     ),
 }  # fmt: skip
-
-
-class ToyTokenizer:
-    """Ids 0 to 4 are special, 4 is the mask; 25 ordinary ones follow."""
-
-    mask_token_id = 4
-
-    @property
-    def all_special_ids(self):
-        return [0, 1, 2, 3, 4]
-
-    def __len__(self):
-        return 30
 
 
 def toy(kind: str = "bert", **config):

@@ -6,29 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_models import ToyTokenizer
 
 from ctd_lib import masking
 from ctd_lib.errors import CtdError
 from ctd_lib.masking import IGNORED
 
 
-class ToyTokenizer:
-    """Ids 0 to 4 are special, 4 is the mask; 95 ordinary ones follow."""
-
-    mask_token_id = 4
-
-    @property
-    def all_special_ids(self):
-        return [0, 1, 2, 3, 4]
-
-    def __len__(self):
-        return 100
-
-
 def test_masking_shares():
     generator = torch.Generator().manual_seed(0)
     input_ids = torch.randint(5, 100, (100, 1000), generator=generator)
-    inputs, labels = masking.mask_tokens(input_ids, ToyTokenizer(), 0.15, generator)
+    inputs, labels = masking.mask_tokens(input_ids, ToyTokenizer(100), 0.15, generator)
     chosen = labels != IGNORED
     masked, changed = inputs == 4, inputs != input_ids
     n = input_ids.numel()
@@ -55,7 +43,7 @@ def test_special_tokens_are_never_chosen(ids, seed, data):
         [data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))]
     )
     generator = torch.Generator().manual_seed(seed)
-    inputs, labels = masking.mask_tokens(input_ids, ToyTokenizer(), 1.0, generator, special)
+    inputs, labels = masking.mask_tokens(input_ids, ToyTokenizer(100), 1.0, generator, special)
     fixed = special | (input_ids < 5)
     assert torch.equal(inputs[fixed], input_ids[fixed])
     assert torch.equal(labels != IGNORED, ~fixed)
@@ -63,8 +51,10 @@ def test_special_tokens_are_never_chosen(ids, seed, data):
 
 def test_masking_repeats_with_its_seed():
     batches = [{"input_ids": torch.arange(5, 90)[None], "attention_mask": torch.ones(1, 85)}] * 2
-    first, second = (list(masking.masked_batches(batches, ToyTokenizer(), seed=s)) for s in (7, 7))
-    other = list(masking.masked_batches(batches, ToyTokenizer(), seed=8))
+    first, second = (
+        list(masking.masked_batches(batches, ToyTokenizer(100), seed=s)) for s in (7, 7)
+    )
+    other = list(masking.masked_batches(batches, ToyTokenizer(100), seed=8))
     assert all(
         torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(first, second, strict=True)
     )
@@ -73,7 +63,7 @@ def test_masking_repeats_with_its_seed():
 
 
 def test_masking_needs_a_mask_token():
-    tokenizer = ToyTokenizer()
+    tokenizer = ToyTokenizer(100)
     tokenizer.mask_token_id = None
     with pytest.raises(CtdError, match="no mask token"):
         masking.mask_tokens(torch.zeros(1, 1, dtype=int), tokenizer)

@@ -2,24 +2,12 @@
 
 import pytest
 import torch
+from toy_models import ToyTokenizer
 from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForMaskedLM
 
 from ctd_lib import pretrain
 from ctd_lib.errors import CtdError
 from ctd_lib.masking import IGNORED, masked_batches
-
-
-class ToyTokenizer:
-    """Ids 0 to 4 are special, 4 is the mask; 25 ordinary ones follow."""
-
-    mask_token_id = 4
-
-    @property
-    def all_special_ids(self):
-        return [0, 1, 2, 3, 4]
-
-    def __len__(self):
-        return 30
 
 
 def batches(count: int, size: int = 4, seed: int = 0) -> list[dict[str, torch.Tensor]]:

@@ -77,3 +77,19 @@ def assert_same_where_kept(ours, theirs, inputs, atol: float = 2e-5) -> None:
     """Logits or hidden states (B, T, ...) equal at every token that is no padding."""
     kept = inputs["attention_mask"].bool()
     torch.testing.assert_close(ours[kept], theirs[kept], rtol=1e-5, atol=atol)
+
+
+class ToyTokenizer:
+    """Ids 0 to 4 are special, 4 is the mask; ordinary ones follow."""
+
+    mask_token_id = 4
+
+    def __init__(self, size: int = 30):
+        self.size = size
+
+    @property
+    def all_special_ids(self):
+        return [0, 1, 2, 3, 4]
+
+    def __len__(self):
+        return self.size
