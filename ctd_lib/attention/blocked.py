@@ -6,7 +6,7 @@ views of the keys where it can be. The kernel also returns the logarithm of each
 exponentials, by which the outputs of the parts are joined into the softmax over all of them (the
 rule of FlashAttention, Dao et al. 2022, section 3.1). Nothing of size T x T is ever made.
 
-On devices without that kernel plain products stand in for it; they hold the scores of all runs.
+Where the kernel is missing or slower, plain products stand in for it (products.py).
 
 Everything here works on one sequence of a batch, laid out (T, H, D): tokens, heads, head size.
 """
@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from ctd_lib.attention import products
 
 MASKED = -30000.0
 """Added to the score of a key that must not be seen: finite, so that a row without any key gives
@@ -58,8 +60,9 @@ def attend(query: Tensor, parts: list[Part], scale: float | None = None) -> Tens
     """Softmax attention of one sequence over the keys of all parts, forward and backward.
 
     Args:
-        query: (T, H, D); T a multiple of each part's number of runs.
-        parts: a key that appears in two parts counts twice.
+        query: (T, H, D); T a multiple of the number of runs.
+        parts: each of the same number of runs, or of one, whose keys all queries see; a key that
+            appears in two parts counts twice.
         scale: factor on the scores, D ** -0.5 by default.
 
     Returns:
@@ -109,41 +112,58 @@ class _Windows(torch.autograd.Function):
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, scale, masks, *tensors):
-        kernel = fused_kernel if query.device.type == "cpu" else plain_kernel
-        out = lse = None
-        for mask, key, value in zip(masks, tensors[::2], tensors[1::2], strict=True):
-            part_out, part_lse = kernel(_runs(query, key), key, value, mask, scale)
-            part_out = part_out.transpose(1, 2).reshape(query.shape)
-            part_lse = part_lse.transpose(1, 2).reshape(query.shape[:2])
-            if out is None:
-                out, lse = part_out, part_lse
-            else:
-                share = torch.sigmoid(part_lse - lse).to(out.dtype)
-                out = torch.lerp(out, part_out, share.unsqueeze(-1))
-                lse = torch.logaddexp(lse, part_lse)
+        parts = list(map(Part, tensors[::2], tensors[1::2], masks))
+        if products.faster(query):
+            out, lse = products.forward(query, parts, scale), None
+        else:
+            out, lse = _fused(query, parts, scale)
         ctx.save_for_backward(query, out, lse, *tensors)
         ctx.masks, ctx.scale = masks, scale
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        # With the joined output and sum of exponentials in place of a part's own, the kernel's
-        # backward gives exactly that part's share of the gradient: both enter it only through the
-        # probabilities and the row sums of grad * out.
         query, out, lse, *tensors = ctx.saved_tensors
         grad = grad.contiguous()
-        on_cpu = query.device.type == "cpu"
-        kernel_backward = fused_kernel_backward if on_cpu else plain_kernel_backward
-        grad_query, grads = None, []
-        for mask, key, value in zip(ctx.masks, tensors[::2], tensors[1::2], strict=True):
-            part_query, part_key, part_value = kernel_backward(
-                _runs(grad, key), _runs(query, key), key, value, _runs(out, key), _runs(lse, key),
-                mask, ctx.scale,
-            )  # fmt: skip
-            part_query = part_query.transpose(1, 2).reshape(query.shape)
-            grad_query = part_query if grad_query is None else grad_query + part_query
-            grads += [part_key, part_value]
+        parts = list(map(Part, tensors[::2], tensors[1::2], ctx.masks))
+        if lse is None:
+            grad_query, *grads = products.backward(grad, query, out, parts, ctx.scale)
+        else:
+            grad_query, *grads = _fused_backward(grad, query, out, lse, parts, ctx.scale)
         return grad_query, None, None, *grads
+
+
+def _fused(query, parts, scale):
+    """One call a part; the outputs (T, H, D) and sums (T, H) of all are joined."""
+    out = lse = None
+    for part in parts:
+        part_out, part_lse = fused_kernel(_runs(query, part.key), *part, scale)
+        part_out = part_out.transpose(1, 2).reshape(query.shape)
+        part_lse = part_lse.transpose(1, 2).reshape(query.shape[:2])
+        if out is None:
+            out, lse = part_out, part_lse
+        else:
+            share = torch.sigmoid(part_lse - lse).to(out.dtype)
+            out = torch.lerp(out, part_out, share.unsqueeze(-1))
+            lse = torch.logaddexp(lse, part_lse)
+    return out, lse
+
+
+def _fused_backward(grad, query, out, lse, parts, scale):
+    """With the joined output and sums in place of a part's own, the kernel's backward gives exactly
+    that part's share of the gradient: both enter it only through the probabilities and the row sums
+    of grad * out."""
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    grad_query, grads = None, []
+    for key, value, mask in parts:
+        part_query, part_key, part_value = fused(
+            _runs(grad, key), _runs(query, key), key, value, _runs(out, key), _runs(lse, key),
+            0.0, False, attn_mask=mask, scale=scale,
+        )  # fmt: skip
+        part_query = part_query.transpose(1, 2).reshape(query.shape)
+        grad_query = part_query if grad_query is None else grad_query + part_query
+        grads += [part_key, part_value]
+    return grad_query, *grads
 
 
 def _runs(x, key):
@@ -155,31 +175,3 @@ def fused_kernel(query, key, value, mask, scale):
     """Softmax attention (N, H, M, D) and the logarithms of its sums of exponentials (N, H, M)."""
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     return fused(query, key, value, attn_mask=mask, scale=scale)
-
-
-def fused_kernel_backward(grad, query, key, value, out, lse, mask, scale):
-    """Gradients of queries, keys, values; `out` and `lse` may be those of more keys than these."""
-    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    return fused(grad, query, key, value, out, lse, 0.0, False, attn_mask=mask, scale=scale)
-
-
-def plain_kernel(query, key, value, mask, scale):
-    """`fused_kernel` on any device."""
-    scores = _scores(query, key, mask, scale)
-    lse = scores.logsumexp(-1)
-    return (scores - lse.unsqueeze(-1)).exp().to(value.dtype) @ value, lse
-
-
-def plain_kernel_backward(grad, query, key, value, out, lse, mask, scale):
-    """`fused_kernel_backward` on any device."""
-    weights = (_scores(query, key, mask, scale) - lse.unsqueeze(-1)).exp()
-    row = (grad.float() * out.float()).sum(-1, keepdim=True)
-    grad_weights = grad.float() @ value.float().transpose(-1, -2)
-    grad_scores = (weights * (grad_weights - row) * scale).to(query.dtype)
-    grad_value = weights.to(grad.dtype).transpose(-1, -2) @ grad
-    return grad_scores @ key, grad_scores.transpose(-1, -2) @ query, grad_value
-
-
-def _scores(query, key, mask, scale):
-    scores = (query @ key.transpose(-1, -2)).float() * scale
-    return scores if mask is None else scores + mask

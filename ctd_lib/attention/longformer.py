@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.longformer import modeling_longformer as native
 
-from ctd_lib.attention import blocked, flex, swap
+from ctd_lib.attention import blocked, flex, products, swap
 from ctd_lib.attention.encoder import Encoder, heads
 from ctd_lib.errors import CtdError
 
@@ -21,6 +21,8 @@ INFERENCE_BLOCK = 32
 """Queries of a run: few, so that little of a run's window is masked."""
 TRAINING_BLOCK = 128
 """More in training, where the gradients of overlapping windows are added up."""
+PRODUCTS_BLOCK = 64
+"""Where plain products do better than the fused kernel, which likes small tiles."""
 
 
 def install(model, public=False):
@@ -115,6 +117,7 @@ def _blocked(query, key, value, plan, window):
     """Window and global keys as two parts of one softmax, (B, T, H, D)."""
     length = query.shape[1]
     block = TRAINING_BLOCK if query.requires_grad else INFERENCE_BLOCK
+    block = PRODUCTS_BLOCK if products.faster(query) else block
     block = length if length <= window + block else block
     count, size, before = tiling(length, window, block)
     contexts = []

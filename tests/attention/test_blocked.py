@@ -1,9 +1,10 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import grad
 
-from ctd_lib.attention import blocked
+from ctd_lib.attention import blocked, products
 
 
 @given(
@@ -13,9 +14,13 @@ from ctd_lib.attention import blocked
     before=st.integers(-4, 9),
     extra=st.integers(1, 7),
     dtype=st.sampled_from([torch.float32, torch.float64]),
+    by_products=st.booleans(),
+    group=st.integers(1, 2000),
 )
-@settings(max_examples=60, deadline=None)
-def test_parts_together_are_one_softmax(count, step, size, before, extra, dtype):
+@settings(max_examples=100, deadline=None)
+def test_parts_together_are_one_softmax(
+    count, step, size, before, extra, dtype, by_products, group
+):
     """Windows and shared keys joined, against one dense softmax over all of them."""
     generator = torch.Generator().manual_seed(count * step + size)
     length = count * step
@@ -37,7 +42,11 @@ def test_parts_together_are_one_softmax(count, step, size, before, extra, dtype)
         ),
         blocked.Part(*(x[:extra].transpose(0, 1)[None] for x in (k, v))),
     ]
-    ours = blocked.attend(q, parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "faster", lambda query: by_products)
+        patch.setitem(products.SCORES, "cpu", group)
+        ours = blocked.attend(q, parts)
+        our_grads = grad(ours, (q, k, v), weights)
 
     scores = torch.einsum("qhd,khd->hqk", q, k) / 2
     windowed = torch.zeros(length, length, dtype=torch.bool)
@@ -50,37 +59,16 @@ def test_parts_together_are_one_softmax(count, step, size, before, extra, dtype)
     dense = torch.einsum("hqk,khd->qhd", both, torch.cat((v, v[:extra])))
 
     assert torch.allclose(ours, dense, atol=1e-5)
-    for mine, theirs in zip(
-        grad(ours, (q, k, v), weights), grad(dense, (q, k, v), weights), strict=True
-    ):
+    for mine, theirs in zip(our_grads, grad(dense, (q, k, v), weights), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-4)
 
 
-def test_a_query_that_sees_nothing_is_finite_and_has_no_gradient_to_hurt():
+@pytest.mark.parametrize("by_products", [False, True])
+def test_a_query_that_sees_nothing_is_finite_and_has_no_gradient_to_hurt(by_products, monkeypatch):
+    monkeypatch.setattr(products, "faster", lambda query: by_products)
     q, k, v = (torch.randn(4, 1, 8, requires_grad=True) for _ in range(3))
     nothing = torch.full((1, 1, 1, 4), blocked.MASKED)
     out = blocked.attend(q, [blocked.Part(*(x.transpose(0, 1)[None] for x in (k, v)), nothing)] * 2)
     out.sum().backward()
     assert out.isfinite().all()
     assert all(x.grad.isfinite().all() for x in (q, k, v))
-
-
-@given(masked=st.booleans(), runs=st.integers(1, 3), keys=st.integers(1, 5))
-@settings(max_examples=15, deadline=None)
-def test_plain_products_equal_the_fused_kernel(masked, runs, keys):
-    """What devices other than the CPU compute."""
-    generator = torch.Generator().manual_seed(keys)
-    query, grad_out = torch.randn(2, runs, 2, 3, 4, generator=generator)
-    key, value = torch.randn(2, runs, 2, keys, 4, generator=generator)
-    mask = None
-    if masked:
-        seen = torch.rand(runs, 1, 3, keys, generator=generator) > 0.5
-        seen[..., 0] = True
-        mask = blocked.additive(seen, query.dtype)
-    fused = blocked.fused_kernel(query, key, value, mask, 0.3)
-    plain = blocked.plain_kernel(query, key, value, mask, 0.3)
-    arguments = (grad_out, query, key, value, *fused, mask, 0.3)
-    fused += blocked.fused_kernel_backward(*arguments)
-    plain += blocked.plain_kernel_backward(*arguments)
-    for one, other in zip(fused, plain, strict=True):
-        assert torch.allclose(one, other, atol=1e-5)

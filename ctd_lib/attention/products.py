@@ -1,0 +1,126 @@
+"""Blocked attention by plain matrix products, a few runs of queries at a time.
+
+The only way on devices without the CPU's fused kernel, and on most CPUs the faster one in bfloat16:
+the fused kernel multiplies small tiles, which bfloat16 hardware takes slowly. Scores are kept in
+the queries' dtype and only for the runs at work; the backward computes them again.
+"""
+
+import functools
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+SCORES = {"cpu": 2**20, "cuda": 2**27}
+"""Scores at work at a time, at least those of one run: what fits a CPU's cache, what fills a GPU."""
+
+
+def faster(query: Tensor) -> bool:
+    """Whether queries are attended to by products rather than by the CPU's fused kernel."""
+    if query.device.type != "cpu":
+        return True
+    return query.dtype == torch.bfloat16 and _faster_in_bfloat16()
+
+
+def forward(query: Tensor, parts: list, scale: float) -> Tensor:
+    """Softmax attention (T, H, D) over the keys of all parts; see `blocked.attend`."""
+    out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    runs = _runs(query, parts)
+    for chosen in _groups(runs, parts):
+        key, value, weights = _weights(runs, parts, chosen, scale)
+        _runs(out, parts)[chosen] = weights @ value
+    return out
+
+
+def backward(grad: Tensor, query: Tensor, out: Tensor, parts: list, scale: float) -> tuple:
+    """Gradients of the queries and of each part's keys and values, in that order."""
+    grad_query = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    grads = [tuple(x.new_zeros(x.shape) for x in (part.key, part.value)) for part in parts]
+    runs, grad_runs = _runs(query, parts), _runs(grad, parts)
+    # Row sums of weights * their gradients, by a detour that is shorter.
+    rows = _runs((grad.float() * out.float()).sum(-1, keepdim=True).to(query.dtype), parts)
+    for chosen in _groups(runs, parts):
+        key, value, weights = _weights(runs, parts, chosen, scale)
+        grad_out = grad_runs[chosen]
+        grad_scores = (grad_out @ value.transpose(-1, -2)).sub_(rows[chosen])
+        grad_scores.mul_(weights).mul_(scale)
+        _runs(grad_query, parts)[chosen] = grad_scores @ key
+        joined = (
+            grad_scores.transpose(-1, -2) @ runs[chosen],
+            weights.transpose(-1, -2) @ grad_out,
+        )
+        sizes = [part.key.shape[2] for part in parts]
+        for each, total in zip(joined, zip(*grads, strict=True), strict=True):
+            for piece, whole in zip(each.split(sizes, dim=2), total, strict=True):
+                if len(whole) == 1:
+                    whole += piece.sum(0)
+                else:
+                    whole[chosen] = piece
+    return grad_query, *(tensor for pair in grads for tensor in pair)
+
+
+def _runs(x: Tensor, parts: list) -> Tensor:
+    """A view (T, H, D) -> (N, H, T / N, D), N the most runs that a part has."""
+    return x.unflatten(0, (max(len(part.key) for part in parts), -1)).transpose(1, 2)
+
+
+def _groups(runs: Tensor, parts: list) -> Iterator[slice]:
+    count, heads, queries, _ = runs.shape
+    scores = heads * queries * sum(part.key.shape[2] for part in parts)
+    size = max(1, SCORES.get(runs.device.type, SCORES["cuda"]) // scores)
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _weights(runs: Tensor, parts: list, chosen: slice, scale: float):
+    """Of some runs of queries: keys and values of all parts, joined, and their softmax weights."""
+    query = runs[chosen]
+    key, value = (
+        torch.cat(
+            [_of(part[place], chosen).expand(len(query), -1, -1, -1) for part in parts], dim=2
+        )
+        for place in (0, 1)
+    )
+    scores = (query * scale) @ key.transpose(-1, -2)
+    start = 0
+    for part in parts:
+        stop = start + part.key.shape[2]
+        if part.mask is not None:
+            scores[..., start:stop] += _of(part.mask, chosen)
+        start = stop
+    return key, value, scores.softmax(-1)
+
+
+def _of(x: Tensor, chosen: slice) -> Tensor:
+    """Some runs of a tensor that has as many as the queries, or one for all of them."""
+    return x if len(x) == 1 else x[chosen]
+
+
+@functools.cache
+def _faster_in_bfloat16() -> bool:
+    """Timed once a process on a small window, in processor time of one thread."""
+    from ctd_lib.attention import blocked
+
+    x = torch.randn(512, 4, 64, dtype=torch.bfloat16)
+    windows = blocked.windows(x, 4, 448, 64)
+    parts = [blocked.Part(windows, windows)]
+    query = x[:256]
+    rivals = (
+        lambda: blocked.fused_kernel(_runs(query, parts), windows, windows, None, 0.1),
+        lambda: forward(query, parts, 0.1),
+    )
+    seconds = [[], []]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(7):
+                for rival, times in zip(rivals, seconds, strict=True):
+                    start = time.thread_time()
+                    rival()
+                    times.append(time.thread_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    fused, products = (statistics.median(times) for times in seconds)
+    return products < fused
