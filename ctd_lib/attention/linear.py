@@ -6,8 +6,6 @@ orders of summation.
 """
 
 import functools
-import statistics
-import time
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +17,7 @@ from transformers.models.longformer import modeling_longformer
 from transformers.models.nystromformer import modeling_nystromformer
 from transformers.models.roberta import modeling_roberta
 
+from ctd_lib.attention import probe
 from ctd_lib.attention.swap import Swapped
 
 GELUS = {
@@ -31,28 +30,11 @@ GELUS = {
 
 @functools.cache
 def faster_with_onednn() -> bool:
-    """Whether oneDNN multiplies float32 matrices faster than the default here.
-
-    Timed once a process in processor time of one thread, which a busy machine does not disturb.
-    """
+    """Whether oneDNN multiplies float32 matrices faster than the default here; timed once."""
     if not torch.backends.mkldnn.is_available():
         return False
     x, weight = torch.rand(512, 768), torch.rand(768, 768)
-    rivals = (lambda: F.linear(x, weight), lambda: _onednn(x, weight, None))
-    seconds = [[], []]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            for _ in range(9):
-                for rival, times in zip(rivals, seconds, strict=True):
-                    start = time.thread_time()
-                    rival()
-                    times.append(time.thread_time() - start)
-    finally:
-        torch.set_num_threads(threads)
-    default, onednn = (statistics.median(times) for times in seconds)
-    return onednn < default
+    return probe.faster(lambda: _onednn(x, weight, None), lambda: F.linear(x, weight))
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None = None) -> Tensor:

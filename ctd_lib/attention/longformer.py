@@ -21,8 +21,8 @@ INFERENCE_BLOCK = 32
 """Queries of a run: few, so that little of a run's window is masked."""
 TRAINING_BLOCK = 128
 """More in training, where the gradients of overlapping windows are added up."""
-PRODUCTS_BLOCK = 64
-"""Where plain products do better than the fused kernel, which likes small tiles."""
+PRODUCTS_BLOCK = 128
+"""Where plain products stand for the fused kernel, whose tiles are small whatever the run."""
 
 
 def install(model, public=False):

@@ -6,15 +6,15 @@ the queries' dtype and only for the runs at work; the backward computes them aga
 """
 
 import functools
-import statistics
-import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from ctd_lib.attention import probe
+
 SCORES = {"cpu": 2**20, "cuda": 2**27}
-"""Scores at work at a time, at least those of one run: what fits a CPU's cache, what fills a GPU."""
+"""Scores at work at a time, if one run has no more: what fits a CPU's cache, what fills a GPU."""
 
 
 def faster(query: Tensor) -> bool:
@@ -29,7 +29,7 @@ def forward(query: Tensor, parts: list, scale: float) -> Tensor:
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     runs = _runs(query, parts)
     for chosen in _groups(runs, parts):
-        key, value, weights = _weights(runs, parts, chosen, scale)
+        weights, _, value = _weights(runs, parts, chosen, scale)
         _runs(out, parts)[chosen] = weights @ value
     return out
 
@@ -42,17 +42,15 @@ def backward(grad: Tensor, query: Tensor, out: Tensor, parts: list, scale: float
     # Row sums of weights * their gradients, by a detour that is shorter.
     rows = _runs((grad.float() * out.float()).sum(-1, keepdim=True).to(query.dtype), parts)
     for chosen in _groups(runs, parts):
-        key, value, weights = _weights(runs, parts, chosen, scale)
+        weights, key, value = _weights(runs, parts, chosen, scale)
         grad_out = grad_runs[chosen]
         grad_scores = (grad_out @ value.transpose(-1, -2)).sub_(rows[chosen])
         grad_scores.mul_(weights).mul_(scale)
         _runs(grad_query, parts)[chosen] = grad_scores @ key
-        joined = (
-            grad_scores.transpose(-1, -2) @ runs[chosen],
-            weights.transpose(-1, -2) @ grad_out,
-        )
+        grad_key = grad_scores.transpose(-1, -2) @ runs[chosen]
+        grad_value = weights.transpose(-1, -2) @ grad_out
         sizes = [part.key.shape[2] for part in parts]
-        for each, total in zip(joined, zip(*grads, strict=True), strict=True):
+        for each, total in zip((grad_key, grad_value), zip(*grads, strict=True), strict=True):
             for piece, whole in zip(each.split(sizes, dim=2), total, strict=True):
                 if len(whole) == 1:
                     whole += piece.sum(0)
@@ -74,7 +72,7 @@ def _groups(runs: Tensor, parts: list) -> Iterator[slice]:
 
 
 def _weights(runs: Tensor, parts: list, chosen: slice, scale: float):
-    """Of some runs of queries: keys and values of all parts, joined, and their softmax weights."""
+    """Of some runs of queries: softmax weights, keys and values of all parts, joined."""
     query = runs[chosen]
     key, value = (
         torch.cat(
@@ -89,7 +87,7 @@ def _weights(runs: Tensor, parts: list, chosen: slice, scale: float):
         if part.mask is not None:
             scores[..., start:stop] += _of(part.mask, chosen)
         start = stop
-    return key, value, scores.softmax(-1)
+    return scores.softmax(-1), key, value
 
 
 def _of(x: Tensor, chosen: slice) -> Tensor:
@@ -99,28 +97,13 @@ def _of(x: Tensor, chosen: slice) -> Tensor:
 
 @functools.cache
 def _faster_in_bfloat16() -> bool:
-    """Timed once a process on a small window, in processor time of one thread."""
+    """Timed once a process on a few windows, in processor time of one thread (see linear.py)."""
     from ctd_lib.attention import blocked
 
-    x = torch.randn(512, 4, 64, dtype=torch.bfloat16)
-    windows = blocked.windows(x, 4, 448, 64)
-    parts = [blocked.Part(windows, windows)]
-    query = x[:256]
-    rivals = (
-        lambda: blocked.fused_kernel(_runs(query, parts), windows, windows, None, 0.1),
-        lambda: forward(query, parts, 0.1),
+    query, key, value = torch.randn(3, 1024, 4, 64).bfloat16()
+    mask = torch.zeros(8, 1, 128, 640, dtype=query.dtype)
+    part = blocked.Part(*(blocked.windows(x, 8, 640, 128, 256) for x in (key, value)), mask)
+    return probe.faster(
+        lambda: forward(query, [part], 0.125),
+        lambda: blocked.fused_kernel(_runs(query, [part]), *part, 0.125),
     )
-    seconds = [[], []]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            for _ in range(7):
-                for rival, times in zip(rivals, seconds, strict=True):
-                    start = time.thread_time()
-                    rival()
-                    times.append(time.thread_time() - start)
-    finally:
-        torch.set_num_threads(threads)
-    fused, products = (statistics.median(times) for times in seconds)
-    return products < fused
