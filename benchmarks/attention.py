@@ -1,25 +1,30 @@
 """Speed and memory of each arch against transformers, full attention and the machine's limit.
 
-    python benchmarks/attention.py                      # forwards at 1024 to 4096 tokens, float32
-    python benchmarks/attention.py --dtype bfloat16 --lengths 512 16384 --archs longformer python
-    benchmarks/attention.py --train --lengths 2048 python benchmarks/attention.py --student
-    # 6 layers in bfloat16 against transformers' 12 in float32
+    python benchmarks/attention.py --output results/benchmarks/attention-float32.json
+    python benchmarks/attention.py --dtype bfloat16 --lengths 512 16384 --archs longformer
+    python benchmarks/attention.py --train --lengths 2048
+    python benchmarks/attention.py --student
 
-Every contender is a process of its own with the same random weights. They take turns, one at work
-at a time, so that a machine that slows down slows all of them, and each round also times a large
-matrix product: the bound of a contender is its FLOP (`ctd_lib.attention.flops`) at that product's
-speed. Ratios are medians, smallest and largest of the rounds' own ratios. lsg-converter works with
-older versions of transformers only: give `--lsg-python` the Python of an environment that has it.
+The last one times our student of half the layers in bfloat16 against transformers' teacher in
+float32. Every contender is a process of its own with the same random weights. They take turns, one
+at work at a time, so that a machine that slows down slows all of them, and each round also times a
+large matrix product: the bound of a contender is its FLOP (`ctd_lib.attention.flops`) at the speed
+of that product. Ratios are medians, smallest and largest of the rounds' own
+ratios. Full attention runs twice: as transformers has it, and with the linear layers of
+`ctd_lib.attention.linear`. lsg-converter works with older versions of transformers only: give
+`--lsg-python` the Python of an environment that has it.
+
+Rows of an output file that were measured of other archs, lengths or layers stay in it.
 """
 
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,7 +35,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from ctd_lib import attention
+from ctd_lib import attention, runtime
 from ctd_lib.lsg import LsgRobertaConfig
 
 CONFIGS = {
@@ -50,7 +55,7 @@ class Contender:
 
     arch: str
     kind: str
-    """ours, transformers, lsg-converter, or sdpa (full attention)"""
+    """ours, transformers or lsg-converter"""
     layers: int
     dtype: str
 
@@ -108,7 +113,7 @@ class Process:
         self.process.stdout.close()
 
 
-def measure(contenders: list[Contender], args) -> list[dict]:
+def measure(group: str, contenders: list[Contender], args) -> list[dict]:
     """A row for each contender and length; ratios are the first contender's time over the row's."""
     processes = {contender: Process(contender, args, max(args.lengths)) for contender in contenders}
     calibration = Process(Contender("matmul", "", 0, "float32"), args, 1)
@@ -117,9 +122,8 @@ def measure(contenders: list[Contender], args) -> list[dict]:
         request = {"length": length, "batch_size": args.batch_size, "train": args.train}
         extra = {}
         for contender, process in processes.items():
-            process.ask(
-                **request, memory=True
-            )  # not timed: it pays for memory that later ones find
+            # Not timed, and twice: the first pays for memory that the second finds.
+            process.ask(**request, memory=True)
             extra[contender] = process.ask(**request, memory=True).get("extra_bytes")
         answers, peaks = {contender: [] for contender in contenders}, []
         for _ in range(args.repeats):
@@ -128,7 +132,7 @@ def measure(contenders: list[Contender], args) -> list[dict]:
                 answers[contender].append(processes[contender].ask(**request, memory=False))
         for contender in contenders:
             found = row(contender, length, answers[contender], answers[contenders[0]], peaks, args)
-            rows.append(found | {"extra_bytes": extra[contender]})
+            rows.append({"group": group} | found | {"extra_bytes": extra[contender]})
             print(text(rows[-1]), flush=True)
     for process in (*processes.values(), calibration):
         process.close()
@@ -161,14 +165,15 @@ def row(
     flop = sum(attention.flops(config, length, args.batch_size).values()) * (
         TRAINING_FLOPS if args.train else 1
     )
-    peak = statistics.median(each[contender.dtype] for each in peaks)
+    peaks = [each[contender.dtype] for each in peaks]
+    bounds = [each * peak / flop for each, peak in zip(seconds, peaks, strict=True)]
     result |= {
         "seconds": seconds,
         "seconds_median": statistics.median(seconds),
         "flop": flop,
         "flop_per_second": flop / statistics.median(seconds),
-        "peak_flop_per_second": peak,
-        "times_bound": statistics.median(seconds) * peak / flop,
+        "peak_flop_per_second": statistics.median(peaks),
+        "times_bound": statistics.median(bounds),
     }
     if not any("error" in answer for answer in first):
         ratios = sorted(ours["seconds"] / own for ours, own in zip(first, seconds, strict=True))
@@ -195,23 +200,25 @@ def text(row: dict) -> str:
     return f"{name}{row['seconds_median']:9.3f} s{memory}{speed}{ratio}"
 
 
-def groups(args) -> list[list[Contender]]:
+def groups(args) -> dict[str, list[Contender]]:
     """Who is timed against whom."""
     if args.student:
-        return [
-            [
-                Contender("longformer", "ours", args.layers // 2, "bfloat16"),
-                Contender("longformer", "transformers", args.layers, "float32"),
-            ]
-        ]
-    result = []
+        student = Contender("longformer", "ours", args.layers // 2, "bfloat16")
+        teacher = Contender("longformer", "transformers", args.layers, "float32")
+        return {"student": [student, teacher]}
+    result = {}
     for arch in args.archs:
-        rivals = [(arch, "ours"), (arch, "transformers"), ("full", "sdpa")]
+        rivals = [
+            (arch, "ours"),
+            (arch, "transformers"),
+            ("full", "transformers"),
+            ("full", "ours"),
+        ]
         if arch == "lsg":
             rivals[1] = (arch, "lsg-converter")
             if args.lsg_python is None:
                 del rivals[1]
-        result.append([Contender(*rival, args.layers, args.dtype) for rival in rivals])
+        result[arch] = [Contender(*rival, args.layers, args.dtype) for rival in rivals]
     return result
 
 
@@ -240,16 +247,32 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def save(rows: list[dict], args, seconds: float) -> None:
+    """Writes rows to the output file, in the place of those of the same measurement."""
+    same = ("group", "layers", "dtype", "length", "batch_size", "train")
+    new = {tuple(row[name] for name in same) for row in rows}
+    kept = json.loads(args.output.read_text())["rows"] if args.output.is_file() else []
+    kept = [row for row in kept if tuple(row[name] for name in same) not in new]
+    content = {
+        "hidden_size": args.hidden_size,
+        "heads": args.heads,
+        "device": args.device,
+        "provenance": runtime.provenance(seconds),
+        "rows": kept + rows,
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    partial = args.output.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(args.output)
+
+
 def main():
     args = arguments()
-    rows = [row for group in groups(args) for row in measure(group, args)]
-    if args.output:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        settings = vars(args) | {"output": str(args.output)}
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(
-            json.dumps({"settings": settings, "machine": machine, "rows": rows}, indent=1)
-        )
+    for group, contenders in groups(args).items():
+        started = time.perf_counter()
+        rows = measure(group, contenders, args)
+        if args.output:
+            save(rows, args, time.perf_counter() - started)
 
 
 if __name__ == "__main__":

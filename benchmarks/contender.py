@@ -157,9 +157,8 @@ def main():
     model = None
     try:
         if args.arch != "matmul":
-            if (
-                args.kind == "transformers"
-            ):  # whose Nystromformer makes matrices of the default dtype
+            if args.kind == "transformers":
+                # Its Nystromformer makes matrices of the default dtype.
                 torch.set_default_dtype(DTYPES[args.dtype])
             model = build(args.arch, args.kind, json.loads(args.shape), args.positions)
             model = model.to(args.device, DTYPES[args.dtype])

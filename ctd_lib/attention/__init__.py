@@ -12,7 +12,7 @@ import importlib
 
 from torch import Tensor, nn
 
-from ctd_lib.attention import full, linear, swap
+from ctd_lib.attention import linear, swap
 from ctd_lib.errors import CtdError
 
 MODULES = {
@@ -45,7 +45,8 @@ def module_of(config):
 def install(model: nn.Module, **options) -> nn.Module:
     """Swaps the slow self-attention of a native model for ours: same weights, same outputs.
 
-    Linear layers and GELU too. A model with full attention is returned as it is.
+    Linear layers and GELU too; of a model with full attention these alone, so that archs differ in
+    their attention and in nothing else.
 
     Args:
         model: a transformers model of a supported class, with or without a head; changed in place.
@@ -69,8 +70,7 @@ def install(model: nn.Module, **options) -> nn.Module:
             f"Unknown attention option {sorted(unknown)[0]!r}; known are {', '.join(known)}."
         )
     module.install(model, **options)
-    if module is not full:
-        swap.swap(model, linear.CLASSES)
+    swap.swap(model, linear.CLASSES)
     return model
 
 

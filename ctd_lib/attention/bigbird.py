@@ -151,6 +151,7 @@ class Plan:
         self.padding = self.count * self.size - length
         self.config, self.length, self.public = config, length, public
         self._block_masks = {}
+        self._scratch = hidden.new_empty(0), hidden.new_empty(0)
         self.dense = covers_all(config, self.count)
         if public:
             self.dense = length <= (5 + 2 * config.num_random_blocks) * self.size
@@ -201,6 +202,15 @@ class Plan:
             every = every & flex.all_of(keys)[:, None, None]
             self._block_masks[layer] = flex.block_mask(seen, some, every, self.length)
         return self._block_masks[layer]
+
+    def scratch(self, which: int) -> Tensor | None:
+        """Memory that all layers write their copies to; None where a backward needs each of them.
+
+        So many bytes at once come from the system anew each time, which takes longer than a copy.
+        """
+        if torch.is_grad_enabled():
+            return None
+        return self._scratch[which]
 
     def seen_twice(self, chosen: Tensor) -> Tensor:
         """Which random blocks are in the window or global as well, (H, N - 2, R)."""
@@ -257,7 +267,7 @@ class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
         first, last = blocked.attend(rows, [everything]).split(size)
         ends = (torch.cat((x[:size], x[-size:])).transpose(0, 1)[None] for x in (key, value))
         window = (blocked.windows(x, plan.count - 2, 3 * size, size) for x in (key, value))
-        drawn = (_gather(x, chosen, size) for x in (key, value))
+        drawn = (_gather(x, chosen, size, plan.scratch(n)) for n, x in enumerate((key, value)))
         middle = blocked.attend(
             query[size:-size],
             [
@@ -269,12 +279,12 @@ class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
         return torch.cat((first, middle, last))
 
 
-def _gather(x, chosen, size):
+def _gather(x, chosen, size, scratch):
     """Copies the chosen blocks (H, N - 2, R) of (N * S, H, D): (N - 2, H, R * S, D)."""
     (heads, count, draws), width = chosen.shape, x.shape[-1]
     blocks = x.transpose(0, 1).reshape(-1, size * width)  # (H * N, S * D)
     first = torch.arange(heads, device=x.device)[:, None, None] * (x.shape[0] // size)
-    drawn = blocks.index_select(0, (first + chosen).transpose(0, 1).flatten())
+    drawn = torch.index_select(blocks, 0, (first + chosen).transpose(0, 1).flatten(), out=scratch)
     return drawn.view(count, heads, draws * size, width)
 
 

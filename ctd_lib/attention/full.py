@@ -1,11 +1,11 @@
-"""Full attention, the reference: the backbone's own class; there is nothing to install."""
+"""Full attention, the reference: transformers' own, through SDPA, as it is."""
 
 import torch
 from torch import Tensor
 
 
 def install(model, public=False):
-    """Changes nothing."""
+    """Nothing to do."""
 
 
 def pattern(config, length: int, global_tokens=()) -> Tensor:

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from ctd_lib import attention
-from ctd_lib.attention import linear
+from ctd_lib.attention import linear, swap
 from ctd_lib.errors import CtdError
 
 ARCHS = list(toys.MODELS)
@@ -114,12 +114,15 @@ def test_hidden_states_tuples_and_embeddings_as_in_transformers(arch):
     assert ours(ids, return_dict=False)[0].equal(ours(ids)[0])
 
 
-def test_full_attention_is_left_alone():
+def test_full_attention_itself_is_left_alone():
     model = BertModel(
         BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    )
+    ).eval()
+    ids = torch.arange(5)[None]
+    before = model(ids).last_hidden_state
     assert attention.install(model) is model
-    assert not attention.installed(model)
+    assert not swap.swapped(model.encoder.layer[0].attention.self)
+    assert toys.relative(model(ids).last_hidden_state, before) < 1e-6
     assert attention.pattern(model.config, 3).all()
 
 
