@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from ctd_lib import figures, paths, records, tables
+from ctd_lib import benchmarks, figures, paths, records, tables
 from ctd_lib.errors import CtdError
 
 INJECTED = "injected-parameters"
@@ -49,8 +49,8 @@ def check(profile: str = "quick") -> None:
     if records.load(profile).empty:
         raise CtdError(f"profile {profile!r} has no records; `make report` makes those of quick.")
     generated = paths.book_generated()
-    expected = [generated / "tables" / f"{table.name}.md" for table in tables.TABLES]
-    expected += [generated / "tables" / f"{SUMMARY}.md"]
+    names = [table.name for table in (*tables.TABLES, *benchmarks.TABLES)] + [SUMMARY]
+    expected = [generated / "tables" / f"{name}.md" for name in names]
     expected += [generated / "figures" / f"{plot.name}.svg" for plot in figures.PLOTS]
     for path in expected:
         if not path.is_file():

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from ctd_lib import ARCHS, fragments, paths, records, tables, tidy
+from ctd_lib import ARCHS, fragments, records, tables, tidy
 from ctd_lib.errors import CtdError
 
 COLOURS = dict(zip(ARCHS, ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True))
@@ -158,17 +158,11 @@ def write_all(profile: str) -> dict[str, Drawing]:
     found = records.load(profile)
     if found.empty:
         raise CtdError(f"profile {profile!r} has no records yet; run its notebooks first.")
-    folder = paths.book_generated() / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     with mpl.rc_context(STYLE):
         for plot in PLOTS:
             drawing = drawn[plot.name] = plot.draw(found)
-            drawing.figure.savefig(folder / f"{plot.name}.svg", metadata={"Date": None})
-            drawing.figure.savefig(folder / f"{plot.name}.png", dpi=200)
-            fragment = fragments.figure(plot.name, plot.caption, drawing.alt, profile)
-            (folder / f"{plot.name}.alt.txt").write_text(drawing.alt + "\n", encoding="utf-8")
-            (folder / f"{plot.name}.md").write_text(fragment, encoding="utf-8")
+            fragments.write_figure(plot.name, plot.caption, drawing.figure, drawing.alt, profile)
     return drawn
 
 

@@ -3,11 +3,34 @@
 import re
 
 import pandas as pd
+from matplotlib.figure import Figure
+
+from ctd_lib import paths
 
 _MINUS = "\N{MINUS SIGN}"
 _CHANGE = re.compile("change|conversion|distillation")
 _UNIT = re.compile(r"\((?P<unit>[^()]+)\)$")
 _DECIMALS = {"%": 1, "ms": 0, "MiB": 0, "M": 1, "score": 3, "nats": 2, "s": 0, "tokens/s": 0}
+
+
+def write_table(name: str, caption: str, frame: pd.DataFrame, profile: str, notes: str) -> None:
+    """Write a table as CSV and as the fragment that pages include."""
+    folder = paths.book_generated() / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(folder / f"{name}.csv", index=False)
+    text = table(name, caption, frame, profile, notes)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def write_figure(name: str, caption: str, drawing: Figure, alt: str, profile: str) -> None:
+    """Write a figure as SVG, PNG and text alternative, and the fragment that pages include."""
+    folder = paths.book_generated() / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    drawing.savefig(folder / f"{name}.png", dpi=200)
+    (folder / f"{name}.alt.txt").write_text(alt + "\n", encoding="utf-8")
+    text = figure(name, caption, alt, profile)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def table(name: str, caption: str, frame: pd.DataFrame, profile: str, notes: str) -> str:

@@ -298,17 +298,14 @@ def write_all(profile: str) -> dict[str, pd.DataFrame]:
     found = records.load(profile)
     if found.empty:
         raise CtdError(f"profile {profile!r} has no records yet; run its notebooks first.")
-    folder = paths.book_generated() / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
     built = {table.name: table.build(found) for table in TABLES}
     for table in TABLES:
         frame = built[table.name]
-        frame.to_csv(folder / f"{table.name}.csv", index=False)
         notes = SYNTHETIC_NOTE if SYNTHETIC_MARK in frame.to_csv() else ""
-        text = fragments.table(table.name, table.caption, frame, profile, notes)
-        (folder / f"{table.name}.md").write_text(text, encoding="utf-8")
+        fragments.write_table(table.name, table.caption, frame, profile, notes)
     summary = fragments.summary(built["headline"], ARCHS[1:], profile)
-    (folder / "summary.md").write_text(summary, encoding="utf-8")
+    path = paths.book_generated() / "tables" / "summary.md"
+    path.write_text(summary, encoding="utf-8")
     return built
 
 
