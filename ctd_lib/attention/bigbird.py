@@ -151,7 +151,7 @@ class Plan:
         self.padding = self.count * self.size - length
         self.config, self.length, self.public = config, length, public
         self._block_masks = {}
-        self._scratch = hidden.new_empty(0), hidden.new_empty(0)
+        self._scratch = {}
         self.dense = covers_all(config, self.count)
         if public:
             self.dense = length <= (5 + 2 * config.num_random_blocks) * self.size
@@ -203,14 +203,14 @@ class Plan:
             self._block_masks[layer] = flex.block_mask(seen, some, every, self.length)
         return self._block_masks[layer]
 
-    def scratch(self, which: int) -> Tensor | None:
+    def scratch(self, like: Tensor, which: int) -> Tensor | None:
         """Memory that all layers write their copies to; None where a backward needs each of them.
 
         So many bytes at once come from the system anew each time, which takes longer than a copy.
         """
         if torch.is_grad_enabled():
             return None
-        return self._scratch[which]
+        return self._scratch.setdefault((like.dtype, which), like.new_empty(0))
 
     def seen_twice(self, chosen: Tensor) -> Tensor:
         """Which random blocks are in the window or global as well, (H, N - 2, R)."""
@@ -267,7 +267,7 @@ class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
         first, last = blocked.attend(rows, [everything]).split(size)
         ends = (torch.cat((x[:size], x[-size:])).transpose(0, 1)[None] for x in (key, value))
         window = (blocked.windows(x, plan.count - 2, 3 * size, size) for x in (key, value))
-        drawn = (_gather(x, chosen, size, plan.scratch(n)) for n, x in enumerate((key, value)))
+        drawn = (_gather(x, chosen, size, plan.scratch(x, n)) for n, x in enumerate((key, value)))
         middle = blocked.attend(
             query[size:-size],
             [

@@ -71,6 +71,8 @@ def test_gradient_checkpointing_and_autocast(arch):
         rounded, rounded_gradients = toys.logits_and_gradients(model, inputs)
     assert toys.relative(rounded, exact) < 0.1
     assert all(gradient.isfinite().all() for gradient in rounded_gradients.values())
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert toys.relative(model.eval()(**inputs).logits, exact) < 0.1
 
 
 @pytest.mark.parametrize("arch", ARCHS)
