@@ -2,106 +2,61 @@
 
 Brown et al. 2023: DistilBERT's recipe (Sanh et al. 2019) on converted models. A student of half the
 layers starts from every other layer of the teacher; the loss is the weighted sum of masked LM,
-soft targets and cosine between the last hidden states.
+soft targets and cosine between the last hidden states. Beyond the paper: the cosine on all layers,
+and MiniLMv2's relation distillation (see `relations`).
 """
 
-import copy
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctd_lib import attention, models, train
+from ctd_lib import models, relations, train
 from ctd_lib.errors import CtdError
 from ctd_lib.losses import chunked_loss, hidden_cosine_loss
-from ctd_lib.masking import masked_batches
+from ctd_lib.masking import IGNORED, masked_batches
+from ctd_lib.student import output_map
+from ctd_lib.teacher import Cache, cached_outputs, frozen, outputs
 
-LAYER_MAPS = ("even", "odd", "distilbert", "first", "last")
-
-
-def layer_map(teacher_layers: int, student_layers: int, name: str = "even") -> list[int]:
-    """The teacher layer that each student layer starts from.
-
-    "even" takes every other layer from the first on, "odd" from the second on; where the depth is
-    not halved, they spread evenly and include the first, or the last, layer. "distilbert" are the
-    layers of the published DistilBERT, [0, 2, 4, 7, 9, 11], for 12 layers to 6 only.
-
-    Raises:
-        CtdError: the name is unknown or the numbers of layers do not fit.
-    """
-    if not 1 <= student_layers <= teacher_layers:
-        raise CtdError(
-            f"student_layers is {student_layers}; this teacher allows 1 to {teacher_layers}."
-        )
-    if name == "even":
-        return [i * teacher_layers // student_layers for i in range(student_layers)]
-    if name == "odd":
-        return [(i + 1) * teacher_layers // student_layers - 1 for i in range(student_layers)]
-    if name == "first":
-        return list(range(student_layers))
-    if name == "last":
-        return list(range(teacher_layers - student_layers, teacher_layers))
-    if name == "distilbert":
-        if (teacher_layers, student_layers) != (12, 6):
-            raise CtdError(
-                "layer map 'distilbert' is for 12 teacher and 6 student layers, not"
-                f" {teacher_layers} and {student_layers}; use 'even'."
-            )
-        return [0, 2, 4, 7, 9, 11]
-    raise CtdError(f"layer map {name!r} is unknown; use one of {', '.join(LAYER_MAPS)}.")
+HIDDEN_LAYERS = ("last", "all")
 
 
-def student_from_teacher(teacher: PreTrainedModel, layer_map: list[int]) -> PreTrainedModel:
-    """A new model of the teacher's class with these of its layers, and all else copied.
+@dataclass(frozen=True)
+class Recipe:
+    """What a student is taught: the terms of the loss and their weights, 0 for none."""
 
-    It is in evaluation mode, on the teacher's device, and has the fast attention if the teacher
-    has. The teacher is left as it is.
-
-    Raises:
-        CtdError: a layer is not one of the teacher's.
-    """
-    teacher_layers = models.layers(teacher)
-    if any(not 0 <= layer < len(teacher_layers) for layer in layer_map):
-        raise CtdError(
-            f"layer map {layer_map} names a layer that the teacher, with layers 0 to"
-            f" {len(teacher_layers) - 1}, does not have."
-        )
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = len(layer_map)
-    # Longformer has one window per layer.
-    if isinstance(windows := getattr(config, "attention_window", None), list):
-        config.attention_window = [windows[layer] for layer in layer_map]
-    student = type(teacher)(config).to(teacher.device, teacher.dtype)
-
-    prefix = next(name for name, module in teacher.named_modules() if module is teacher_layers)
-    state = {
-        name: tensor
-        for name, tensor in teacher.state_dict().items()
-        if not name.startswith(f"{prefix}.")
-    }
-    for index, layer in enumerate(layer_map):
-        for name, tensor in teacher_layers[layer].state_dict().items():
-            state[f"{prefix}.{index}.{name}"] = tensor
-    student.load_state_dict(state)
-    if attention.installed(teacher):
-        attention.install(student)
-    return student.eval()
+    mlm_weight: float = 2.0
+    soft_target_weight: float = 5.0
+    cosine_weight: float = 1.0
+    relation_weight: float = 0.0
+    temperature: float = 2.0
+    """Softens both distributions; the soft-target term is multiplied by its square."""
+    positions: str = "all"
+    """Soft targets at "all" tokens or at the "masked" ones only."""
+    hidden_layers: str = "last"
+    """Cosine of the "last" layer, or the mean over "all": each student layer with the teacher layer
+    whose output it stands for (`student.output_map`)."""
+    relation_heads: int | None = None
+    """None: as many as the teacher has attention heads."""
+    relation_layer: int | None = None
+    """The teacher's layer, from 0, whose relations the student's last layer learns; None: the last.
+    MiniLMv2 takes the last of 12, and one of the upper middle of 24."""
 
 
 def distill(
     student: PreTrainedModel,
-    teacher: PreTrainedModel,
+    teacher: PreTrainedModel | Cache,
     batches: Iterable[train.Batch],
     tokenizer: PreTrainedTokenizerBase,
     *,
     steps: int,
     lr: float = 5e-4,
-    mlm_weight: float = 2.0,
-    soft_target_weight: float = 5.0,
-    cosine_weight: float = 1.0,
-    temperature: float = 2.0,
-    positions: str = "all",
+    recipe: Recipe = Recipe(),
+    layer_map: list[int] | None = None,
     probability: float = 0.15,
     seed: int = 0,
     precision: str = "float32",
@@ -109,64 +64,147 @@ def distill(
 ) -> train.TrainLog:
     """Train the student in place; both models read the same masked text.
 
-    The log has the terms `mlm`, `soft_target` and `cosine` before their weights.
+    The log has the terms `mlm`, `soft_target`, `cosine` and `relation` before their weights, 0
+    where a term is left out.
 
     Args:
+        teacher: a model, or what it said of these batches (`teacher.write`).
         batches: dicts of `input_ids`, `attention_mask` and, if any, `special_tokens_mask`,
             each (B, T).
-        temperature: softens both distributions; the soft-target term is multiplied by its square.
-        positions: soft targets at "all" tokens or at the "masked" ones only.
+        recipe: the terms of the loss.
+        layer_map: teacher layers that the student started from; for the cosine of all layers.
         probability: share of the tokens that masked LM predicts.
         seed: of the masking.
-        precision: "float32" or "bfloat16"; the teacher's weights are then bfloat16 too.
+        precision: as in `train.fit`; with "bfloat16" the teacher's weights are bfloat16 too.
         **options: those of `train.fit`.
 
     Raises:
-        CtdError: student and teacher differ in vocabulary or, with a cosine term, in hidden size.
+        CtdError: the recipe is not one for these two models.
     """
-    _require_same("vocab_size", student, teacher)
-    if cosine_weight:
-        _require_same("hidden_size", student, teacher)
-    if temperature <= 0:
-        raise CtdError(f"temperature is {temperature}; it must be above 0.")
-    frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
-    if precision == "bfloat16":
-        frozen.bfloat16()
-
-    def loss_fn(student: PreTrainedModel, batch: train.Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        mask = batch["attention_mask"]
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": mask}
-        with torch.no_grad():
-            teacher_hidden = models.encoder(frozen)(**inputs).last_hidden_state
-        hidden = models.encoder(student)(**inputs).last_hidden_state
-        vocabulary = chunked_loss(
-            hidden,
-            models.lm_head(student),
-            batch["labels"],
-            teacher_hidden,
-            models.lm_head(frozen),
-            mask,
-            mlm_weight=mlm_weight,
-            soft_target_weight=soft_target_weight,
-            temperature=temperature,
-            positions=positions,
-        )
-        cosine = hidden.new_zeros(())
-        if cosine_weight:
-            cosine = hidden_cosine_loss(hidden, teacher_hidden, mask)
-        terms = {
-            "mlm": vocabulary.mlm,
-            "soft_target": vocabulary.soft_target,
-            "cosine": cosine.detach(),
-        }
-        return vocabulary.loss + cosine_weight * cosine, terms
-
     masked = masked_batches(batches, tokenizer, probability, seed)
+    if isinstance(teacher, Cache):
+        require_cacheable(recipe)
+        _check(recipe, student, teacher, layer_map)
+        if recipe.temperature != teacher.temperature:
+            raise CtdError(
+                f"temperature is {recipe.temperature}, that of the teacher's outputs on disk"
+                f" {teacher.temperature}; they must agree."
+            )
+        masked, asked = teacher.join(masked), None
+    else:
+        _check(recipe, student, teacher.config, layer_map)
+        asked = frozen(teacher, precision)
+    loss_fn = _loss_function(recipe, asked, layer_map)
     options = {"description": "distill"} | options
     return train.fit(student, loss_fn, masked, steps=steps, lr=lr, precision=precision, **options)
 
 
-def _require_same(field: str, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    ours, theirs = getattr(student.config, field), getattr(teacher.config, field)
-    if ours != theirs:
-        raise CtdError(f"the student's {field} is {ours}, the teacher's {theirs}; they must agree.")
+def _loss_function(
+    recipe: Recipe, teacher: PreTrainedModel | None, layer_map: list[int] | None
+) -> Callable:
+    """The recipe as a function for `train.fit`; without a teacher its outputs are in the batch."""
+    all_layers = bool(recipe.cosine_weight) and recipe.hidden_layers == "all"
+    vocabulary_counts = recipe.mlm_weight or recipe.soft_target_weight
+
+    def loss_fn(
+        student: PreTrainedModel, batch: train.Batch, totals: train.Totals
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        with ExitStack() as stack:
+            if recipe.relation_weight:
+                chosen = -1 if recipe.relation_layer is None else recipe.relation_layer
+                theirs = stack.enter_context(_projections(teacher, chosen, ids))
+                ours = stack.enter_context(_projections(student, -1, ids))
+            said = outputs(teacher, batch, all_layers) if teacher else cached_outputs(batch)
+            found = models.encoder(student)(
+                input_ids=ids, attention_mask=mask, output_hidden_states=all_layers
+            )
+        hidden = found.last_hidden_state
+        vocabulary = chunked_loss(
+            hidden,
+            models.lm_head(student),
+            batch["labels"] if vocabulary_counts else torch.full_like(ids, IGNORED),
+            said.targets if recipe.soft_target_weight else None,
+            mask,
+            mlm_weight=recipe.mlm_weight,
+            soft_target_weight=recipe.soft_target_weight,
+            temperature=recipe.temperature,
+            positions=recipe.positions,
+            totals=totals,
+        )
+        cosine = relation = hidden.new_zeros(())
+        if all_layers:
+            pairs = output_map(layer_map, len(said.layers))
+            layers = (*found.hidden_states[1:-1], hidden)
+            cosine = torch.stack([
+                hidden_cosine_loss(layer, said.layers[number], mask, totals["tokens"])
+                for layer, number in zip(layers, pairs, strict=True)
+            ]).mean()  # fmt: skip
+        elif recipe.cosine_weight:
+            cosine = hidden_cosine_loss(hidden, said.layers[-1], mask, totals["tokens"])
+        if recipe.relation_weight:
+            heads = recipe.relation_heads or teacher.config.num_attention_heads
+            relation = relations.relation_loss(ours[0], theirs[0], mask, heads, totals["tokens"])
+        terms = {
+            "mlm": vocabulary.mlm,
+            "soft_target": vocabulary.soft_target,
+            "cosine": cosine.detach(),
+            "relation": relation.detach(),
+        }
+        weighted = recipe.cosine_weight * cosine + recipe.relation_weight * relation
+        return vocabulary.loss + weighted, terms
+
+    return loss_fn
+
+
+def _projections(model: PreTrainedModel, layer: int, ids: Tensor):
+    front = getattr(model.config, "num_global_tokens", 0)
+    return relations.captured(models.layers(model)[layer], ids.shape[1], front)
+
+
+def _check(recipe: Recipe, student: PreTrainedModel, teacher, layer_map: list[int] | None) -> None:
+    """Whether student and teacher (its configuration or cache) suit the recipe."""
+    if student.config.vocab_size != teacher.vocab_size:
+        raise CtdError(
+            f"the student's vocab_size is {student.config.vocab_size}, the teacher's"
+            f" {teacher.vocab_size}; they must agree."
+        )
+    if recipe.cosine_weight and student.config.hidden_size != teacher.hidden_size:
+        raise CtdError(
+            f"the student's hidden_size is {student.config.hidden_size}, the teacher's"
+            f" {teacher.hidden_size}, and cosine compares vectors of one size; set cosine_weight to"
+            " 0 and relation_weight above 0: relation distillation takes any two widths."
+        )
+    if recipe.temperature <= 0:
+        raise CtdError(f"temperature is {recipe.temperature}; it must be above 0.")
+    if recipe.hidden_layers not in HIDDEN_LAYERS:
+        raise CtdError(
+            f"hidden_layers is {recipe.hidden_layers!r}; use one of {', '.join(HIDDEN_LAYERS)}."
+        )
+    if recipe.hidden_layers == "all" and layer_map is None:
+        raise CtdError("hidden_layers 'all' needs the layer map that the student started from.")
+    layer = recipe.relation_layer
+    if recipe.relation_weight and layer is not None and layer >= teacher.num_hidden_layers:
+        raise CtdError(
+            f"relation_layer is {layer}; the teacher has layers 0 to"
+            f" {teacher.num_hidden_layers - 1}."
+        )
+
+
+def require_cacheable(recipe: Recipe) -> None:
+    """Whether a teacher's outputs on disk serve a recipe.
+
+    Raises:
+        CtdError: it needs more of them than the last layer.
+    """
+    if recipe.hidden_layers == "all" or recipe.relation_weight:
+        raise CtdError(
+            "the teacher's outputs on disk hold its last layer only; with hidden_layers 'all' or a"
+            " relation_weight set teacher_top_k to 0."
+        )
+
+
+if __name__ == "__main__":
+    from ctd_lib import cli
+
+    sys.exit(cli.run("distill"))

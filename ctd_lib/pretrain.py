@@ -1,5 +1,6 @@
 """Masked language modelling: more pretraining, its evaluation, a head for encoders without one."""
 
+import sys
 from collections.abc import Iterable
 from itertools import chain, islice
 
@@ -7,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctd_lib import models, train
+from ctd_lib import models, train, updates
 from ctd_lib.errors import CtdError
 from ctd_lib.losses import chunked_masked_lm_loss
-from ctd_lib.masking import IGNORED, masked_batches
+from ctd_lib.masking import masked_batches
 
 FREQUENCY_BATCHES = 200
 
@@ -58,11 +59,12 @@ def evaluate_mlm(
     model.eval()
     total, count = 0.0, 0
     for batch in masked_batches(batches, tokenizer, probability, seed):
+        batch = {name: value.to(device) for name, value in batch.items()}
+        totals = updates.totals([batch])
         with train.autocast(device, precision):
-            loss, _ = _loss(model, {name: value.to(device) for name, value in batch.items()})
-        predicted = int((batch["labels"] != IGNORED).sum())
-        total += float(loss) * predicted
-        count += predicted
+            loss, _ = _loss(model, batch, totals)
+        total += float(loss) * totals["labels"]
+        count += updates.counts(batch)["labels"]
     model.train(training)
     if count == 0:
         raise CtdError("there is no text to evaluate on: no token could be masked.")
@@ -89,10 +91,23 @@ def train_lm_head(
         **options: those of `pretrain`.
     """
     options = {"description": "masked-LM head", "weight_decay": 0.0} | options
-    source = iter(batches)
-    first = list(islice(source, FREQUENCY_BATCHES))
+    first, batches = _peek(batches, FREQUENCY_BATCHES)
     _start_at_frequencies(model, first, tokenizer)
-    return pretrain(model, chain(first, source), tokenizer, steps=steps, lr=lr, **options)
+    return pretrain(model, batches, tokenizer, steps=steps, lr=lr, **options)
+
+
+def _peek(
+    batches: Iterable[train.Batch], count: int
+) -> tuple[list[train.Batch], Iterable[train.Batch]]:
+    """The first batches, and all of them still to come."""
+    if hasattr(batches, "load_state_dict"):
+        place = batches.state_dict()
+        first = list(islice(batches, count))
+        batches.load_state_dict(place)
+        return first, batches
+    source = iter(batches)
+    first = list(islice(source, count))
+    return first, chain(first, source)
 
 
 @torch.no_grad()
@@ -107,9 +122,17 @@ def _start_at_frequencies(
     bias.copy_((counts / counts.sum()).log())
 
 
-def _loss(model: PreTrainedModel, batch: train.Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def _loss(
+    model: PreTrainedModel, batch: train.Batch, totals: train.Totals
+) -> tuple[Tensor, dict[str, Tensor]]:
     hidden = models.encoder(model)(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
     ).last_hidden_state
-    loss = chunked_masked_lm_loss(hidden, models.lm_head(model), batch["labels"])
+    loss = chunked_masked_lm_loss(hidden, models.lm_head(model), batch["labels"], totals)
     return loss, {"mlm": loss.detach()}
+
+
+if __name__ == "__main__":
+    from ctd_lib import cli
+
+    sys.exit(cli.run("pretrain"))

@@ -3,7 +3,7 @@
 An artifact is a folder. Its key is a digest of the stage, its parameters, the keys of the artifacts
 it was made from and the stage's revision; the same key is therefore the same content. A folder
 under its final name is complete by construction: an interrupted run leaves only a `.partial` folder
-behind, which the next run removes.
+behind, of which the next run keeps the checkpoints and nothing else.
 """
 
 import hashlib
@@ -11,17 +11,22 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ctd_lib import paths, runtime
+from ctd_lib import paths, processes, runtime
 from ctd_lib.errors import CtdError
 
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoints"
+"""Folder within the one being made where `make` may leave what a later run goes on from."""
+MAKING, DONE = "making", "done"
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,12 @@ def get_or_make(
     upstream: Sequence[Artifact],
     revision: int,
     make: Callable[[Path], dict | None],
+    together: bool = False,
 ) -> Artifact:
     """The artifact of that key: the finished one, or `make(folder)` if there is none.
+
+    Of several processes the main one decides and makes, and the others wait. Where they are to
+    work `together`, the others call `make` too, with a folder that is thrown away.
 
     Args:
         stage: name of the stage, a folder under `artifacts/`.
@@ -59,27 +68,32 @@ def get_or_make(
         upstream: artifacts that it is made from.
         revision: raised by hand whenever the stage's code changes what it makes.
         make: fills the folder it is given and returns JSON-able values worth keeping.
+        together: whether all processes take part in `make`.
 
     Raises:
         CtdError: a finished artifact does not match its checksums, or the disk is full.
     """
     key = key_of(stage, params, [artifact.key for artifact in upstream], revision)
     path = paths.artifacts() / stage / f"{label}-{key}"
+    if not processes.is_main():
+        return _follow(path, make if together else None)
     if (path / MANIFEST).is_file():
         say(f"{stage} {label}: found, reused ({key})")
-        return load(path)
+        return _announce(load(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path, f"{stage} {label}"):
         if (path / MANIFEST).is_file():
             say(f"{stage} {label}: made by another run meanwhile, reused ({key})")
-            return load(path)
-        say(f"{stage} {label}: making ({key})")
+            return _announce(load(path))
         partial = path.with_name(f".{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        goes_on = (partial / CHECKPOINTS).is_dir()
+        say(f"{stage} {label}: {'going on after an interruption' if goes_on else 'making'} ({key})")
+        processes.from_main(MAKING)
         started = time.perf_counter()
         try:
-            values = make(partial) or {}
+            _clear(partial)
+            values = _make(make, partial, together)
+            shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
             seconds = time.perf_counter() - started
             manifest = {
                 "stage": stage,
@@ -98,7 +112,37 @@ def get_or_make(
             ) from error
         os.replace(partial, path)
         say(f"{stage} {label}: done in {seconds:.0f} s")
+    return _announce(load(path, verify=False))
+
+
+def _make(make: Callable[[Path], dict | None], folder: Path, together: bool) -> dict:
+    with nullcontext() if together else processes.apart():
+        return make(folder) or {}
+
+
+def _announce(artifact: Artifact) -> Artifact:
+    processes.from_main(DONE)
+    return artifact
+
+
+def _follow(path: Path, make: Callable[[Path], dict | None] | None) -> Artifact:
+    """What the other processes do while the main one makes the artifact."""
+    if processes.from_main() == MAKING:
+        if make is not None:
+            with tempfile.TemporaryDirectory() as scratch:
+                make(Path(scratch))
+        processes.from_main()
     return load(path, verify=False)
+
+
+def _clear(partial: Path) -> None:
+    """Leave nothing of an interrupted run but its checkpoints."""
+    partial.mkdir(exist_ok=True)
+    for path in partial.iterdir():
+        if path.is_dir() and path.name != CHECKPOINTS:
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
 
 
 def load(path: Path, verify: bool = True) -> Artifact:
@@ -120,8 +164,9 @@ def load(path: Path, verify: bool = True) -> Artifact:
 
 
 def say(message: str) -> None:
-    """One line of progress to the reader of a notebook or a terminal."""
-    print(f"[ctd] {message}", file=sys.stdout, flush=True)
+    """One line of progress to the reader of a notebook or a terminal; the main process says it."""
+    if processes.is_main():
+        print(f"[ctd] {message}", file=sys.stdout, flush=True)
 
 
 def _corrupt(path: Path, name: str) -> str:

@@ -1,163 +1,23 @@
-"""Students against their teachers: which weights they start from, and what they are taught."""
+"""Students taught by their teachers: the paper's loss and those beyond it."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from toy_models import ToyTokenizer
-from transformers import (
-    AutoModelForMaskedLM,
-    BertConfig,
-    BertForMaskedLM,
-    BigBirdConfig,
-    BigBirdForMaskedLM,
-    LongformerConfig,
-    LongformerForMaskedLM,
-    NystromformerConfig,
-    NystromformerForMaskedLM,
-    RobertaConfig,
-    RobertaForMaskedLM,
-)
+from toy_teachers import batches, toy
 
-from ctd_lib import attention, distill, losses, masking, models
+from ctd_lib import attention, distill, losses, masking
+from ctd_lib.distill import Recipe
 from ctd_lib.errors import CtdError
-
-SIZES = dict(
-    vocab_size=30, hidden_size=32, num_hidden_layers=4, num_attention_heads=2,
-    intermediate_size=64, max_position_embeddings=66, hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-)  # fmt: skip
-KINDS = {
-    "roberta": (RobertaForMaskedLM, RobertaConfig, {}),
-    "bert": (BertForMaskedLM, BertConfig, {}),
-    "longformer": (
-        LongformerForMaskedLM, LongformerConfig, {"attention_window": [4, 8, 16, 32]}
-    ),
-    "bigbird": (
-        BigBirdForMaskedLM, BigBirdConfig, {"block_size": 4, "num_random_blocks": 1}
-    ),
-    "nystromformer": (
-        NystromformerForMaskedLM, NystromformerConfig,
-        {"num_landmarks": 4, "segment_means_seq_len": 64, "conv_kernel_size": 5},
-    ),
-}  # fmt: skip
-
-
-def toy(kind: str = "bert", **config):
-    torch.manual_seed(0)
-    model_class, config_class, extra = KINDS[kind]
-    return model_class(config_class(**(SIZES | extra | config))).eval()
-
-
-def batches(count: int) -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, 30, (count, 2, 64), generator=generator)
-    return [{"input_ids": i, "attention_mask": torch.ones_like(i)} for i in ids]
-
-
-def test_layer_maps_of_the_paper():
-    assert distill.layer_map(12, 6) == [0, 2, 4, 6, 8, 10]
-    assert distill.layer_map(12, 6, "odd") == [1, 3, 5, 7, 9, 11]
-    assert distill.layer_map(12, 6, "distilbert") == [0, 2, 4, 7, 9, 11]
-    assert distill.layer_map(6, 3) == [0, 2, 4]
-    assert distill.layer_map(6, 2, "first") == [0, 1]
-    assert distill.layer_map(6, 2, "last") == [4, 5]
-    assert distill.layer_map(12, 4, "odd") == [2, 5, 8, 11]
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["even", "odd", "first", "last"]))
-def test_layer_maps_rise_within_the_teacher(teacher_layers, student_layers, name):
-    if student_layers > teacher_layers:
-        with pytest.raises(CtdError):
-            distill.layer_map(teacher_layers, student_layers, name)
-        return
-    layers = distill.layer_map(teacher_layers, student_layers, name)
-    assert len(set(layers)) == student_layers and layers == sorted(layers)
-    assert 0 <= layers[0] and layers[-1] < teacher_layers
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((12, 6, "middle"), "layer map 'middle' is unknown; use one of even, odd, distilbert"),
-        ((6, 3, "distilbert"), "is for 12 teacher and 6 student layers, not 6 and 3"),
-        ((6, 7), "student_layers is 7; this teacher allows 1 to 6"),
-        ((6, 0), "student_layers is 0"),
-    ],
-)
-def test_bad_layer_maps(arguments, message):
-    with pytest.raises(CtdError, match=message):
-        distill.layer_map(*arguments)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_student_has_its_teachers_weights(kind, tmp_path):
-    teacher = toy(kind)
-    student = distill.student_from_teacher(teacher, [1, 3])
-    assert type(student) is type(teacher)
-    assert student.config.num_hidden_layers == len(models.layers(student)) == 2
-    assert teacher.config.num_hidden_layers == len(models.layers(teacher)) == 4
-    for ours, theirs in ((0, 1), (1, 3)):
-        torch.testing.assert_close(
-            models.layers(student)[ours].state_dict(),
-            models.layers(teacher)[theirs].state_dict(),
-            atol=0, rtol=0,
-        )  # fmt: skip
-    others = {n: p for n, p in teacher.state_dict().items() if ".encoder.layer." not in n}
-    torch.testing.assert_close(
-        {n: p for n, p in student.state_dict().items() if ".encoder.layer." not in n},
-        others, atol=0, rtol=0,
-    )  # fmt: skip
-    student.save_pretrained(tmp_path)
-    reopened = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
-    input_ids = batches(1)[0]["input_ids"]
-    with torch.no_grad():
-        torch.testing.assert_close(reopened(input_ids).logits, student(input_ids).logits)
-
-
-def test_student_of_all_layers_is_the_teacher():
-    teacher = toy("longformer")
-    student = distill.student_from_teacher(teacher, [0, 1, 2, 3])
-    input_ids = batches(1)[0]["input_ids"]
-    with torch.no_grad():
-        torch.testing.assert_close(student(input_ids).logits, teacher(input_ids).logits)
-
-
-def test_student_shares_no_memory_with_its_teacher():
-    teacher = toy()
-    student = distill.student_from_teacher(teacher, [0])
-    before = {name: p.clone() for name, p in teacher.state_dict().items()}
-    with torch.no_grad():
-        for parameter in student.parameters():
-            parameter.add_(1)
-    torch.testing.assert_close(teacher.state_dict(), before, atol=0, rtol=0)
-    assert student.cls.predictions.decoder.weight is student.bert.embeddings.word_embeddings.weight
-
-
-def test_longformer_windows_follow_their_layers():
-    student = distill.student_from_teacher(toy("longformer"), [0, 3])
-    assert student.config.attention_window == [4, 32]
-
-
-def test_fast_attention_is_installed_again():
-    teacher = attention.install(toy("longformer"))
-    student = distill.student_from_teacher(teacher, [0, 2])
-    assert attention.installed(student) and attention.installed(teacher)
-    assert not attention.installed(distill.student_from_teacher(toy("longformer"), [0, 2]))
-
-
-def test_layer_outside_the_teacher():
-    with pytest.raises(CtdError, match=r"layers 0 to 3"):
-        distill.student_from_teacher(toy(), [0, 4])
+from ctd_lib.student import student_from_teacher
 
 
 @pytest.mark.parametrize("positions", losses.POSITIONS)
 def test_first_loss_is_the_papers(positions):
     teacher = toy(initializer_range=0.5)
-    student = distill.student_from_teacher(teacher, [0, 2])
+    student = student_from_teacher(teacher, [0, 2])
     text = batches(1)
     # Both read the same masked text; plain losses on plain logits are the oracle.
-    batch = next(masking.masked_batches(text, ToyTokenizer(), seed=3))
+    batch = next(iter(masking.masked_batches(text, ToyTokenizer(), seed=3)))
     labels = batch.pop("labels")
     softened = torch.ones_like(labels) if positions == "all" else labels != masking.IGNORED
     with torch.no_grad():
@@ -169,7 +29,7 @@ def test_first_loss_is_the_papers(positions):
             ours.hidden_states[-1], theirs.hidden_states[-1], batch["attention_mask"]
         )
     log = distill.distill(
-        student, teacher, text, ToyTokenizer(), steps=1, seed=3, positions=positions
+        student, teacher, text, ToyTokenizer(), steps=1, seed=3, recipe=Recipe(positions=positions)
     )
     assert log[0]["mlm"] == pytest.approx(mlm.item(), rel=1e-5)
     assert log[0]["soft_target"] == pytest.approx(soft.item(), rel=1e-5)
@@ -180,7 +40,7 @@ def test_first_loss_is_the_papers(positions):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_student_learns_and_teacher_stays(precision):
     teacher = toy(initializer_range=0.5).train()
-    student = distill.student_from_teacher(teacher, [0, 2])
+    student = student_from_teacher(teacher, [0, 2])
     before = {name: p.clone() for name, p in teacher.state_dict().items()}
     log = distill.distill(
         student, teacher, batches(30), ToyTokenizer(), steps=30, lr=3e-3, precision=precision
@@ -188,18 +48,107 @@ def test_student_learns_and_teacher_stays(precision):
     torch.testing.assert_close(teacher.state_dict(), before, atol=0, rtol=0)
     assert teacher.training and all(p.requires_grad for p in teacher.parameters())
     assert log[-1]["soft_target"] < 0.7 * log[0]["soft_target"]
-    assert log[-1]["cosine"] < log[0]["cosine"]
+
+
+@pytest.mark.parametrize(
+    ("term", "others"),
+    [
+        ("soft_target", {"positions": "masked"}),
+        ("cosine", {"hidden_layers": "last"}),
+        ("cosine", {"hidden_layers": "all"}),
+        ("relation", {"relation_layer": 2}),
+    ],
+)
+def test_each_term_alone_is_learned(term, others):
+    weights = {f"{name}_weight": float(name == term)
+               for name in ("mlm", "soft_target", "cosine", "relation")}  # fmt: skip
+    teacher = toy(initializer_range=0.5)
+    student = student_from_teacher(teacher, [0, 2])
+    log = distill.distill(
+        student, teacher, batches(40), ToyTokenizer(), steps=40, lr=3e-3,
+        recipe=Recipe(**weights, **others), layer_map=[0, 2],
+    )  # fmt: skip
+    assert log[0]["loss"] == pytest.approx(log[0][term])
+    assert log[-1][term] < 0.7 * log[0][term]
+
+
+@pytest.mark.parametrize("kind", ["bert", "longformer", "bigbird", "lsg", "nystromformer"])
+def test_a_narrow_student_learns_relations(kind):
+    teacher = attention.install(toy(kind, initializer_range=0.5))
+    student = student_from_teacher(teacher, [0, 2], hidden_size=16)
+    recipe = Recipe(mlm_weight=0, soft_target_weight=0, cosine_weight=0, relation_weight=1,
+                    relation_heads=4)  # fmt: skip
+    log = distill.distill(
+        student, teacher, batches(8) * 5, ToyTokenizer(), steps=40, lr=1e-2, recipe=recipe
+    )
+    assert log[0]["loss"] == pytest.approx(log[0]["relation"])
+    assert log[-1]["relation"] < 0.7 * log[0]["relation"]
+
+
+def test_cosine_of_all_layers_is_the_mean_over_those_they_stand_for():
+    teacher = toy(initializer_range=0.5)
+    student = student_from_teacher(teacher, [0, 2])
+    text = batches(1)
+    batch = next(iter(masking.masked_batches(text, ToyTokenizer(), seed=0)))
+    batch.pop("labels")
+    with torch.no_grad():
+        ours = student(**batch, output_hidden_states=True).hidden_states
+        theirs = teacher(**batch, output_hidden_states=True).hidden_states
+    mask = batch["attention_mask"]
+    # Layers 0 and 1 of the student stand for layers up to 1 and up to 3; the first state is input.
+    expected = [losses.hidden_cosine_loss(ours[i], theirs[j], mask) for i, j in ((1, 2), (2, 4))]
+    recipe = Recipe(hidden_layers="all")
+    log = distill.distill(
+        student, teacher, text, ToyTokenizer(), steps=1, recipe=recipe, layer_map=[0, 2]
+    )
+    assert log[0]["cosine"] == pytest.approx(float(sum(expected)) / 2, rel=1e-5)
+
+
+def test_updates_of_several_batches_are_those_of_one():
+    logs = []
+    for text, accumulation in ((batches(4), 2), ([
+        {name: torch.cat([a[name], b[name]]) for name in a}
+        for a, b in zip(batches(4)[::2], batches(4)[1::2], strict=True)
+    ], 1)):  # fmt: skip
+        teacher = toy(initializer_range=0.5)
+        student = student_from_teacher(teacher, [0, 2])
+        text = [batch | {"labels": batch["input_ids"]} for batch in text]
+        loss_fn = distill._loss_function(Recipe(relation_weight=1), teacher, None)
+        logs.append(distill.train.fit(student, loss_fn, text, steps=2, lr=1e-3,
+                                      accumulation=accumulation))  # fmt: skip
+    for one, two in zip(*logs, strict=True):
+        for term in ("loss", "mlm", "soft_target", "cosine", "relation", "gradient_norm"):
+            assert one[term] == pytest.approx(two[term], rel=1e-4)
 
 
 def test_unequal_models():
+    def run(student, teacher, **recipe):
+        distill.distill(
+            student, teacher, batches(1), ToyTokenizer(), steps=1, recipe=Recipe(**recipe)
+        )
+
     with pytest.raises(CtdError, match="vocab_size is 31, the teacher's 30"):
-        distill.distill(toy(vocab_size=31), toy(), [], ToyTokenizer(), steps=1)
-    with pytest.raises(CtdError, match="hidden_size is 16, the teacher's 32"):
-        distill.distill(toy(hidden_size=16), toy(), [], ToyTokenizer(), steps=1)
-    narrow = toy(hidden_size=16)
-    distill.distill(narrow, toy(), batches(1), ToyTokenizer(), steps=1, cosine_weight=0)
+        run(toy(vocab_size=31), toy())
+    with pytest.raises(
+        CtdError, match=r"hidden_size is 16, the teacher's 32.*relation distillation"
+    ):
+        run(toy(hidden_size=16), toy())
+    run(toy(hidden_size=16), toy(), cosine_weight=0)
 
 
-def test_bad_temperature():
-    with pytest.raises(CtdError, match="temperature is 0"):
-        distill.distill(toy(), toy(), [], ToyTokenizer(), steps=1, temperature=0)
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ({"temperature": 0}, "temperature is 0"),
+        ({"hidden_layers": "some"}, "hidden_layers is 'some'; use one of last, all"),
+        ({"hidden_layers": "all"}, "needs the layer map"),
+        (
+            {"relation_weight": 1, "relation_layer": 4},
+            "relation_layer is 4; the teacher has layers 0 to 3",
+        ),
+        ({"positions": "some"}, "'some' are unknown"),
+    ],
+)
+def test_bad_recipes(recipe, says):
+    with pytest.raises(CtdError, match=says):
+        distill.distill(toy(), toy(), batches(1), ToyTokenizer(), steps=1, recipe=Recipe(**recipe))

@@ -1,6 +1,7 @@
 """Finetuning of toy models on one small task of each family."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from transformers import (
 
 from ctd_lib import finetune, tasks
 from ctd_lib.data.formats import Question
+from ctd_lib.errors import CtdError
 from ctd_lib.tasks.classification import Text
 from ctd_lib.tasks.tagging import TaggedText
 
@@ -127,7 +129,9 @@ def test_long_examples_are_cut_to_the_model_and_counted():
         "train_examples": 9, "test_examples": 1, "max_length": 48,
         "truncated_examples": 1, "lost_labels": 17,
         "train_truncated_examples": 1, "train_lost_labels": 17,
+        "entities": 1, "read_entities": 0,
     }  # fmt: skip
+    assert result.upper_bounds == {"entity_recall": 0.0, "entity_f1": 0.0}
     assert len(result.predictions[0]) == 40
 
 
@@ -141,7 +145,6 @@ def test_global_attention_reaches_the_archs_that_have_it(monkeypatch):
             seen.setdefault(type(_model).__name__, []).append(set(inputs))
             return _forward(*arguments, **inputs)
 
-        spy.__signature__ = finetune.inspect.signature(model.forward)
         monkeypatch.setattr(model, "forward", spy)
         # 46 positions: Longformer keeps two for padding.
         finetune.finetune(model, task, TOKENIZER, epochs=1, lr=1e-3, batch_size=32, max_length=46)
@@ -178,3 +181,80 @@ def test_the_seed_decides_the_order():
         )
         losses.append([row["loss"] for row in result.log])
     assert losses[0] == losses[1] != losses[2]
+
+
+def longformer():
+    config = LongformerConfig(**SIZES, attention_window=8, pad_token_id=0)
+    torch.manual_seed(0)
+    return LongformerForQuestionAnswering(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "counts"), [(None, {2}), ("question", {2}), ("first", {1}), ("none", {0})]
+)
+def test_the_policy_decides_who_has_global_attention(chosen, counts, monkeypatch):
+    model, (_, task) = longformer(), TASKS["span-qa"]
+    seen, forward = set(), model.forward
+
+    def spy(*arguments, **inputs):
+        seen.update(inputs["global_attention_mask"].sum(1).tolist())
+        return forward(*arguments, **inputs)
+
+    monkeypatch.setattr(model, "forward", spy)
+    task = tasks.TaskData(**(vars(task) | {"train": task.train[:8], "test": task.test[:4]}))
+    result = finetune.finetune(
+        model, task, TOKENIZER, epochs=1, lr=1e-3, batch_size=8, max_length=46,
+        global_attention=chosen,
+    )  # fmt: skip
+    # The first token and the question of one letter.
+    assert seen == counts
+    assert result.global_attention == (chosen or "question")
+
+
+def test_archs_with_global_attention_built_in_have_no_choice():
+    model, task = toy("classification")
+    settings = {"epochs": 1, "lr": 1e-3, "batch_size": 64, "max_length": 48}
+    with pytest.raises(CtdError, match="cannot be chosen for arch full"):
+        finetune.finetune(model, task, TOKENIZER, global_attention="first", **settings)
+    result = finetune.finetune(model, task, TOKENIZER, **settings)
+    assert result.global_attention == "every token attends to every token"
+
+
+def test_what_has_nothing_to_learn_from_is_not_trained_on():
+    model, (_, task) = toy("span-qa")[0], TASKS["span-qa"]
+    lost = [replace(q, answers=(), accepted=("x",)) for q in task.train[:10]]
+    task = tasks.TaskData(**(vars(task) | {"train": [*lost, *task.train[:6]]}))
+    settings = {"epochs": 2, "lr": 1e-3, "batch_size": 6, "max_length": 48}
+    result = finetune.finetune(model, task, TOKENIZER, **settings)
+    assert len(result.log) == 2
+    assert result.counts["train_examples"] == 16 and result.counts["train_lost_labels"] == 10
+    task = tasks.TaskData(**(vars(task) | {"train": lost}))
+    with pytest.raises(CtdError, match="no training example has its label in the first 48 tokens"):
+        finetune.finetune(model, task, TOKENIZER, **settings)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_student_comes_closer_to_its_teacher_with_its_answers(name):
+    settings = {"lr": 3e-3, "batch_size": 8, "max_length": 48}
+    teacher, task = toy(name)
+    few = tasks.TaskData(**(vars(task) | {"train": task.train[:32]}))
+    finetune.finetune(teacher, task, TOKENIZER, epochs=4, **settings)
+    gaps = []
+    for with_teacher in (True, False):
+        torch.manual_seed(1)
+        student = type(teacher)(teacher.config)
+        log = finetune.finetune(
+            student, few, TOKENIZER, epochs=4, teacher=teacher if with_teacher else None,
+            task_distill_weight=10.0, **settings,
+        ).log  # fmt: skip
+        if with_teacher:
+            assert log[0]["loss"] == pytest.approx(
+                log[0]["task"] + 10 * log[0]["task_distill"], rel=1e-4
+            )
+        family = tasks.family(task)
+        features = family.encode(task.test, TOKENIZER, 48, task.labels)
+        batch = family.collate(features, TOKENIZER.pad_token_id)
+        with torch.no_grad():
+            ours, theirs = (model.eval()(**batch) for model in (student, teacher))
+        gaps.append(finetune.task_distill_loss(ours, theirs, batch, task.family))
+    assert gaps[0] < gaps[1]

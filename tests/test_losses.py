@@ -81,7 +81,7 @@ def test_nothing_left_is_exactly_zero():
         losses.soft_target_loss(head(hidden), head(teacher), none),
         losses.masked_lm_loss(head(hidden), labels),
         losses.hidden_cosine_loss(hidden, teacher, none),
-        losses.chunked_loss(hidden, head, labels, teacher, head, none).loss,
+        losses.chunked_loss(hidden, head, labels, losses.AllTargets(teacher, head), none).loss,
         losses.chunked_masked_lm_loss(hidden, head, labels),
     )
     for loss in terms:
@@ -137,7 +137,8 @@ def test_chunked_equals_plain(seed, chunk, positions, temperature, scale):
     expected = gradients(student, scale * (2 * mlm + 5 * soft))
 
     terms = losses.chunked_loss(
-        student(input_ids), student.head, labels, teacher_hidden, teacher.head, mask,
+        student(input_ids), student.head, labels,
+        losses.AllTargets(teacher_hidden, teacher.head), mask,
         mlm_weight=2, soft_target_weight=5, temperature=temperature, positions=positions,
         chunk=chunk,
     )  # fmt: skip
@@ -148,22 +149,112 @@ def test_chunked_equals_plain(seed, chunk, positions, temperature, scale):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_each_chunked_term_equals_plain():
+@pytest.mark.parametrize("positions", losses.POSITIONS)
+def test_parts_of_an_update_add_up(positions):
     torch.manual_seed(0)
-    student, teacher = TiedModel(11, 6), TiedModel(11, 6)
+    student, teacher = TiedModel(11, 6), TiedModel(11, 6).requires_grad_(False)
+    input_ids, mask = torch.randint(11, (5, 7)), torch.rand(5, 7) < 0.8
+    labels = input_ids.where((torch.rand(5, 7) < 0.4) & mask, IGNORED)
+    totals = {"tokens": int(mask.sum()), "labels": int((labels != IGNORED).sum())}
+
+    def loss(rows: slice, totals=None):
+        targets = losses.AllTargets(teacher(input_ids[rows]), teacher.head)
+        return losses.chunked_loss(
+            student(input_ids[rows]), student.head, labels[rows], targets, mask[rows],
+            positions=positions, totals=totals, chunk=4,
+        )  # fmt: skip
+
+    whole = loss(slice(None))
+    parts = [loss(slice(0, 1), totals), loss(slice(1, 5), totals)]
+    for one, two in zip(whole, zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(one, sum(two))
+    expected = gradients(student, whole.loss)
+    parts = [loss(slice(0, 1), totals), loss(slice(1, 5), totals)]
+    torch.testing.assert_close(gradients(student, parts[0].loss + parts[1].loss), expected)
+    cosine = [
+        losses.hidden_cosine_loss(
+            student(input_ids[r]), teacher(input_ids[r]), mask[r], totals["tokens"]
+        )
+        for r in (slice(0, 1), slice(1, 5))
+    ]
+    whole = losses.hidden_cosine_loss(student(input_ids), teacher(input_ids), mask)
+    torch.testing.assert_close(sum(cosine), whole)
+
+
+def top_targets(logits, k: int, temperature: float) -> losses.TopTargets:
+    top = (logits / temperature).softmax(-1).topk(k)
+    return losses.TopTargets(top.indices.int(), top.values)
+
+
+@pytest.mark.parametrize("k", [1, 3, 11])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_top_targets_equal_the_divergence_of_their_classes(k, scale):
+    torch.manual_seed(0)
+    student, teacher_logits = TiedModel(11, 6), scale * torch.randn(2, 7, 11)
     input_ids, mask = torch.randint(11, (2, 7)), torch.ones(2, 7)
-    mask[1, 4:] = 0
-    labels = input_ids.where(torch.rand(2, 7) < 0.4, IGNORED)
-    logits, teacher_hidden = student.head(student(input_ids)), teacher(input_ids)
-    mlm = losses.chunked_masked_lm_loss(student(input_ids), student.head, labels, chunk=3)
-    soft = losses.chunked_soft_target_loss(
-        student(input_ids), student.head, teacher_hidden, teacher.head, mask, 3.0, chunk=3
+    none = torch.full((2, 7), IGNORED)
+    targets = top_targets(teacher_logits, k, 2.0)
+
+    ours = F.softmax(student.head(student(input_ids)) / 2, -1)
+    theirs = F.softmax(teacher_logits / 2, -1)
+    ours, theirs = (
+        torch.cat([top := x.gather(-1, targets.ids.long()), 1 - top.sum(-1, keepdim=True)], -1)
+        for x in (ours, theirs)
     )
-    torch.testing.assert_close(mlm, losses.masked_lm_loss(logits, labels))
-    plain = losses.soft_target_loss(logits, teacher.head(teacher_hidden), mask, 3.0)
-    torch.testing.assert_close(soft, plain)
-    soft.backward()
-    assert all(p.grad is None for p in teacher.parameters())
+    pieces = torch.special.xlogy(theirs, theirs) - theirs * ours.clamp(min=1e-30).log()
+    if k == 11:  # the rest is rounding
+        pieces = pieces[..., :-1]
+    expected = 4 * pieces.sum(-1).mean()
+    wanted = gradients(student, expected)
+    loss = losses.chunked_loss(
+        student(input_ids), student.head, none, targets, mask, mlm_weight=0, chunk=3
+    ).loss
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradients(student, loss), wanted, atol=1e-5, rtol=1e-3)
+
+
+def test_top_targets_of_the_whole_vocabulary_are_the_soft_targets():
+    torch.manual_seed(0)
+    student, teacher = TiedModel(11, 6), TiedModel(11, 8).requires_grad_(False)
+    input_ids, mask = torch.randint(11, (2, 7)), torch.ones(2, 7)
+    none = torch.full((2, 7), IGNORED)
+    hidden = teacher(input_ids)
+    found = []
+    for targets in (
+        losses.AllTargets(hidden, teacher.head),
+        top_targets(teacher.head(hidden), 11, 2.0),
+        top_targets(teacher.head(hidden), 4, 2.0),
+    ):
+        loss = losses.chunked_loss(student(input_ids), student.head, none, targets, mask).loss
+        found.append((loss.item(), gradients(student, loss)))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    torch.testing.assert_close(found[1][1], found[0][1], atol=1e-5, rtol=1e-3)
+    assert found[2][0] < found[0][0]  # merged classes hide a part of the divergence
+
+
+def test_top_targets_far_from_the_student_stay_finite():
+    logits = torch.zeros(1, 1, 5)
+    logits[..., 0] = 200.0  # the student's rest mass is below the smallest float
+    hidden = logits.clone().requires_grad_()
+    targets = losses.TopTargets(torch.tensor([[[0]]]), torch.tensor([[[0.25]]]))
+    loss = losses.chunked_loss(
+        hidden, nn.Identity(), torch.full((1, 1), IGNORED), targets, torch.ones(1, 1), temperature=1
+    ).loss
+    loss.backward()
+    assert loss.isfinite() and hidden.grad.isfinite().all()
+    assert hidden.grad[0, 0, 0] == pytest.approx(0.75, abs=1e-6)
+
+
+def test_small_gradients_survive_float16():
+    head, hidden = nn.Linear(8, 40), torch.randn(1, 10, 8, requires_grad=True)
+    labels, totals = torch.randint(40, (1, 10)), {"labels": 10**7, "tokens": 10**8}
+    exact = losses.chunked_masked_lm_loss(hidden, head, labels, totals)
+    expected = torch.autograd.grad(exact, [hidden, head.weight])
+    with torch.autocast("cpu", torch.float16):
+        loss = losses.chunked_masked_lm_loss(hidden, head, labels, totals)
+    found = torch.autograd.grad(loss, [hidden, head.weight])
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=2e-2 * two.abs().max(), rtol=0.05)
 
 
 def test_chunked_agrees_with_transformers_under_autocast():
@@ -197,9 +288,8 @@ def test_no_logits_of_all_tokens_are_kept():
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: saved.append(t.shape) or t, lambda t: t
     ):
-        losses.chunked_loss(
-            hidden, head, labels, torch.randn(1, 100, 8), teacher_head, torch.ones(1, 100), chunk=16
-        )
+        targets = losses.AllTargets(torch.randn(1, 100, 8), teacher_head)
+        losses.chunked_loss(hidden, head, labels, targets, torch.ones(1, 100), chunk=16)
     assert head.largest == teacher_head.largest == 16
     assert (100, 40) not in saved and (1, 100, 40) not in saved
     assert head.weight.shape in saved  # the gradients wait there for backward
@@ -218,8 +308,9 @@ def test_evaluation_needs_no_gradients():
 def test_soft_targets_at_masked_positions_skip_the_others():
     head, labels = nn.Linear(4, 9), torch.tensor([[3, IGNORED, IGNORED]])
     hidden = torch.randn(1, 3, 4, requires_grad=True)
+    targets = losses.AllTargets(torch.randn(1, 3, 4), head)
     losses.chunked_loss(
-        hidden, head, labels, torch.randn(1, 3, 4), head, torch.ones(1, 3), positions="masked"
+        hidden, head, labels, targets, torch.ones(1, 3), positions="masked"
     ).loss.backward()
     assert hidden.grad[0, 0].any() and not hidden.grad[0, 1:].any()
 

@@ -1,6 +1,8 @@
 """Masking: shares, determinism, and what is never masked."""
 
+import json
 import math
+from itertools import islice
 
 import pytest
 import torch
@@ -60,6 +62,49 @@ def test_masking_repeats_with_its_seed():
     )
     assert not torch.equal(first[0]["input_ids"], first[1]["input_ids"])
     assert not torch.equal(first[0]["input_ids"], other[0]["input_ids"])
+
+
+class Places:
+    """Batches that know their place, as those of a corpus do."""
+
+    def __init__(self, batches):
+        self.batches, self.place = batches, 0
+
+    def __iter__(self):
+        while self.place < len(self.batches):
+            self.place += 1
+            yield self.batches[self.place - 1]
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
+
+
+@pytest.mark.parametrize("kind", [list, Places])
+def test_masking_goes_on_anywhere(kind):
+    text = [
+        {"input_ids": torch.arange(5, 90)[None] + i, "attention_mask": torch.ones(1, 85)}
+        for i in range(6)
+    ]
+    whole = list(masking.masked_batches(kind(text), ToyTokenizer(100), seed=7))
+    first = masking.masked_batches(kind(text), ToyTokenizer(100), seed=7)
+    assert len(list(islice(first, 4))) == 4
+    state = json.loads(json.dumps(first.state_dict()))
+    second = masking.masked_batches(kind(text), ToyTokenizer(100), seed=7)
+    second.load_state_dict(state)
+    rest = list(second)
+    assert len(rest) == 2
+    for ours, expected in zip(rest, whole[4:], strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_other_fields_pass_through():
+    text = {"input_ids": torch.arange(5, 90)[None], "attention_mask": torch.ones(1, 85)}
+    extra = {"special_tokens_mask": torch.zeros(1, 85), "documents": torch.ones(1, 85)}
+    batch = next(iter(masking.masked_batches([text | extra], ToyTokenizer(100))))
+    assert set(batch) == {"input_ids", "attention_mask", "labels", "documents"}
 
 
 def test_masking_needs_a_mask_token():

@@ -74,4 +74,5 @@ def test_papermill_text_values_are_read():
 def test_own_parameters_are_those_a_stage_adds():
     chosen = params.make(params.DistillParams)
     own = params.own(chosen, params.PretrainParams)
-    assert set(own) == {"corpora", "pretrain_steps", "pretrain_learning_rate", "batch_size"}
+    assert {"corpora", "pretrain_steps", "pretrain_learning_rate", "batch_size"} <= set(own)
+    assert not {"max_length", "precision", "distill_steps"} & set(own)

@@ -96,3 +96,36 @@ def test_two_runs_at_once_one_makes_the_other_takes_its_result():
     for child in children:
         child.join()
     assert results[0] == results[1]
+
+
+def test_checkpoints_of_an_interrupted_run_are_there_for_the_next(capsys):
+    def interrupted(folder):
+        (folder / "half.txt").write_text("ha")
+        (folder / "sub").mkdir()
+        (folder / store.CHECKPOINTS).mkdir()
+        (folder / store.CHECKPOINTS / "state").write_text("so far")
+        raise CtdError("the loss is not finite")
+
+    def go_on(folder):
+        assert [path.name for path in folder.iterdir()] == [store.CHECKPOINTS]
+        return {"found": (folder / store.CHECKPOINTS / "state").read_text()}
+
+    with pytest.raises(CtdError, match="not finite"):
+        store.get_or_make("stage", "toy", {}, [], 1, interrupted)
+    made = store.get_or_make("stage", "toy", {}, [], 1, go_on)
+    assert made.values == {"found": "so far"}
+    assert [path.name for path in made.path.iterdir()] == ["manifest.json"]
+    assert "going on after an interruption" in capsys.readouterr().out
+
+
+def test_another_key_sees_no_checkpoints():
+    def interrupted(folder):
+        (folder / store.CHECKPOINTS).mkdir()
+        raise KeyboardInterrupt
+
+    def fresh(folder):
+        assert not list(folder.iterdir())
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get_or_make("stage", "toy", {"a": 1}, [], 1, interrupted)
+    store.get_or_make("stage", "toy", {"a": 2}, [], 1, fresh)

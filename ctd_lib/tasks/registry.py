@@ -1,6 +1,8 @@
 """The tasks by name: where their examples come from, their labels, their official score."""
 
+import functools
 import hashlib
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +13,12 @@ from ctd_lib import paths, runtime
 from ctd_lib.data import sources
 from ctd_lib.errors import CtdError
 from ctd_lib.tasks import classification, loaders, span_qa, tagging
+from ctd_lib.tasks.loaders import ner, qa, texts
 
 FAMILIES = {"classification": classification, "tagging": tagging, "span-qa": span_qa}
 SHORT, LONG = 128, 4096
+CONTEXTS = ("sentence", "document")
+Loader = Callable[[loaders.Request], loaders.Loaded]
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,11 @@ class Task:
     main_metric: str
     max_length: int
     """Tokens at which an example is cut."""
-    sources: dict[str, Callable[[loaders.Request], loaders.Loaded]]
+    sources: dict[str, Loader]
     """Loader by source; the first source that is there is the default. `local:PATH` is below
     CTD_DATA, and `local:` alone stands for the user's own two files."""
+    context: str | None = None
+    """An example of tagging unless the caller says otherwise: a sentence or a document."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class TaskData:
     train: list[Any]
     test: list[Any]
     source: str
-    """Spec of the source, e.g. packaged:conll2003."""
+    """Spec of the source, e.g. packaged:conll2003; in brackets what part or stand-in it is."""
     synthetic: bool
     main_metric: str
     """The key among the scores that stands for the task."""
@@ -49,61 +56,93 @@ class TaskData:
     licence: str
     notice: str = ""
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """sha256 of the examples themselves."""
-        content = repr((self.labels, self.train, self.test))
-        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+        content = hashlib.sha256(repr(self.labels).encode())
+        for example in itertools.chain(self.train, ("test",), self.test):
+            content.update(repr(example).encode("utf-8", "surrogatepass"))
+        return content.hexdigest()
 
 
-def _glue(main_metric: str, max_length: int = SHORT) -> Task:
-    known = {"local:glue": loaders.glue_local, "hub:nyu-mll/glue": loaders.glue_hub}
+def _glue(main_metric: str, max_length: int = SHORT, **packaged: Loader) -> Task:
+    known = {"local:glue": texts.glue_local}
+    known |= {f"packaged:{name}": loader for name, loader in packaged.items()}
+    known["hub:nyu-mll/glue"] = texts.glue_hub
     return Task("classification", main_metric, max_length, known)
 
 
 TASKS = {
     "movie-sentences": Task(
         "classification", "accuracy", SHORT,
-        {"packaged:movie-sentences": loaders.movie_sentences},
+        {"packaged:movie-sentences": texts.movie_sentences},
     ),
-    "sst2": _glue("accuracy"),
+    "movie-reviews": Task(
+        "classification", "accuracy", LONG,
+        {"local:text/movie_reviews_polarity2.jsonl.gz": texts.movie_reviews},
+    ),
     "cola": _glue("matthews_correlation"),
+    "sst2": _glue("accuracy"),
     "mrpc": _glue("f1"),
+    "qqp": _glue("f1"),
+    "stsb": _glue("spearman", stsb=texts.stsb_packaged),
+    "mnli": _glue("accuracy"),
+    "qnli": _glue("accuracy", max_length=256),
     "rte": _glue("accuracy", max_length=256),
     "wnli": _glue("accuracy"),
-    "stsb": Task(
-        "classification", "spearman", SHORT,
-        {
-            "local:glue": loaders.glue_local,
-            "packaged:stsb": loaders.stsb_packaged,
-            "hub:nyu-mll/glue": loaders.glue_hub,
-        },
-    ),
     "conll2003": Task(
         "tagging", "entity_f1", SHORT,
         {
-            "local:conll2003": loaders.conll2003_local,
-            "packaged:conll2003": loaders.conll2003_packaged,
-            "hub:eriktks/conll2003": loaders.conll2003_hub,
+            "local:conll2003": ner.conll2003_local,
+            "packaged:conll2003": ner.conll2003_packaged,
+            "hub:eriktks/conll2003": ner.rows_hub,
         },
+        "sentence",
+    ),
+    "wnut17": Task(
+        "tagging", "entity_f1", SHORT,
+        {"local:ner": ner.conll_parts, "hub:leondz/wnut_17": ner.rows_hub},
+        "sentence",
     ),
     "wikigold": Task(
-        "tagging", "entity_f1", LONG, {"local:ner/wikigold.iob2.conll.gz": loaders.wikigold}
+        "tagging", "entity_f1", LONG,
+        {"local:ner/wikigold.iob2.conll.gz": ner.documents_of_one_file}, "document",
+    ),
+    "litbank": Task(
+        "tagging", "entity_f1", LONG,
+        {"local:ner/litbank.names.iob2.conll.gz": ner.documents_of_one_file}, "document",
+    ),
+    "sec-filings": Task("tagging", "entity_f1", LONG, {"local:ner": ner.conll_parts}, "document"),
+    "gonerd": Task(
+        "tagging", "entity_f1", LONG,
+        {"local:gonerd": ner.gonerd_local, "hub:giant-oak/GONERD": ner.rows_hub}, "document",
     ),
     "press-ner": Task(
-        "tagging", "entity_f1", LONG, {"synthetic:press-ner": loaders.press_ner}
+        "tagging", "entity_f1", LONG, {"synthetic:press-ner": ner.press_ner}, "document"
     ),
     "squad": Task(
         "span-qa", "f1", 384,
-        {"local:squad1.1": loaders.squad_local, "hub:rajpurkar/squad": loaders.squad_hub},
+        {"local:squad1.1": qa.squad_local, "hub:rajpurkar/squad": qa.squad_hub},
     ),
-    "press-qa": Task("span-qa", "f1", LONG, {"synthetic:press-qa": loaders.press_qa}),
+    "squad-long": Task(
+        "span-qa", "f1", LONG,
+        {"local:squad1.1": qa.squad_long_local, "hub:rajpurkar/squad": qa.squad_long_hub},
+    ),
+    "hotpotqa": Task(
+        "span-qa", "f1", LONG,
+        {"local:hotpotqa": qa.hotpotqa_local, "hub:hotpotqa/hotpot_qa": qa.hotpotqa_hub},
+    ),
+    "triviaqa": Task(
+        "span-qa", "f1", LONG,
+        {"local:triviaqa": qa.triviaqa_local, "hub:mandarjoshi/trivia_qa": qa.triviaqa_hub},
+    ),
+    "press-qa": Task("span-qa", "f1", LONG, {"synthetic:press-qa": qa.press_qa}),
     # A user's own two files, by family.
     "classification": Task(
-        "classification", "accuracy", 512, {"local:": loaders.user_classification}
+        "classification", "accuracy", 512, {"local:": texts.user_classification}
     ),
-    "tagging": Task("tagging", "entity_f1", LONG, {"local:": loaders.user_tagging}),
-    "span-qa": Task("span-qa", "f1", LONG, {"local:": loaders.user_span_qa}),
+    "tagging": Task("tagging", "entity_f1", LONG, {"local:": ner.user_tagging}),
+    "span-qa": Task("span-qa", "f1", LONG, {"local:": qa.user_span_qa}),
 }  # fmt: skip
 
 
@@ -127,6 +166,7 @@ def load(
     seed: int = 0,
     train_file: str | None = None,
     test_file: str | None = None,
+    context: str | None = None,
 ) -> TaskData:
     """The examples of a task.
 
@@ -136,9 +176,12 @@ def load(
         train_examples: draw so many by `seed`; None: all.
         test_examples: draw so many, the same ones for every seed; None: all.
         seed: of the drawing.
-        train_file: the user's file, for the tasks classification (JSON Lines with text, label and
-            maybe text_pair), tagging (CoNLL) and span-qa (SQuAD JSON).
+        train_file: the user's file, for the tasks classification (JSON Lines or a table with text,
+            label and maybe text_pair), tagging (CoNLL, or JSON Lines with words and tags) and
+            span-qa (SQuAD JSON).
         test_file: the same, to test on.
+        context: what an example of a tagging task is: sentence or document; None: as published,
+            or in the user's file a document where several are marked.
 
     Raises:
         CtdError: unknown task; no source of it is there; or as the source's loader.
@@ -146,6 +189,11 @@ def load(
     if name not in TASKS:
         raise CtdError(f"task {name!r} is unknown; there are {', '.join(TASKS)}.")
     task = TASKS[name]
+    if context is not None and (task.family != "tagging" or context not in CONTEXTS):
+        raise CtdError(
+            f"context {context!r} does not fit task {name}; a tagging task takes sentence or "
+            "document, the others none."
+        )
     if "local:" in task.sources:
         if not (train_file and test_file):
             raise CtdError(f"task {name} reads your own files; give train_file and test_file.")
@@ -162,11 +210,14 @@ def load(
             f"task {name} cannot come from {chosen.spec}; it comes from {', '.join(task.sources)}."
         )
     test_path = sources.resolve(test_file).path if test_file else None
-    request = loaders.Request(name, chosen, train_examples, test_examples, seed, test_path)
+    request = loaders.Request(
+        name, chosen, train_examples, test_examples, seed, test_path, context or task.context
+    )
     loaded = loader(request)
     for part, examples in (("train", loaded.train), ("test", loaded.test)):
         if not examples:
-            raise CtdError(f"task {name} from {chosen.spec}: the {part} part is empty.")
+            where = test_path if test_path and part == "test" else chosen.spec
+            raise CtdError(f"task {name} from {where}: the {part} part is empty.")
     is_regression = task.family == "classification" and not loaded.labels
     return TaskData(
         name=name,
@@ -174,10 +225,10 @@ def load(
         labels=loaded.labels,
         train=_draw(loaded.train, train_examples, seed),
         test=_draw(loaded.test, test_examples, 0),
-        source=chosen.spec,
+        source=chosen.spec + (f" ({loaded.part})" if loaded.part else ""),
         synthetic=chosen.synthetic,
         main_metric="spearman" if is_regression else task.main_metric,
-        max_length=task.max_length,
+        max_length=LONG if context == "document" else task.max_length,
         licence=chosen.licence,
         notice=chosen.notice,
     )

@@ -17,7 +17,6 @@ from ctd_lib.errors import CtdError
 
 FIRST, SEPARATOR, PAD = 1, 2, 0
 SPECIAL = SimpleNamespace(cls_token_id=FIRST, sep_token_id=SEPARATOR, pad_token_id=PAD)
-DOCUMENT = st.lists(st.integers(10, 99), min_size=1, max_size=30).map(np.array)
 
 
 def _corpus(documents: int, first_token: int, length: int = 7) -> corpora.Corpus:
@@ -30,30 +29,14 @@ def _corpus(documents: int, first_token: int, length: int = 7) -> corpora.Corpus
 CORPORA = {"long": _corpus(30, 100), "short": _corpus(30, 500, length=2)}
 
 
-@given(st.lists(DOCUMENT, max_size=8), st.integers(3, 20))
-@settings(max_examples=200, deadline=None)
-def test_pack_keeps_every_token_once_and_in_order(documents, max_length):
-    sequences = corpora.pack(documents, SPECIAL, max_length)
-    stream = [token for sequence in sequences for token in sequence[1:-1]]
-    joined = [token for document in documents for token in [*document, SEPARATOR]][:-1]
-    assert stream == joined
-    assert all(s[0] == FIRST and s[-1] == SEPARATOR for s in sequences)
-    assert all(len(sequence) == max_length for sequence in sequences[:-1])
-    assert all(3 <= len(sequence) <= max_length for sequence in sequences[-1:])
-
-
-def test_pack_refuses_what_it_cannot_do():
-    with pytest.raises(CtdError, match="max_length 2"):
-        corpora.pack([np.array([7])], SPECIAL, 2)
-    with pytest.raises(CtdError, match="no CLS or SEP token"):
-        corpora.pack([np.array([7])], SimpleNamespace(cls_token_id=None, sep_token_id=None), 8)
-
-
-def _batches(mix, count, seed=0, batch_size=2, max_length=16):
-    stream = corpora.packed_batches(
-        mix, SPECIAL, max_length, batch_size, seed, tokenize=CORPORA.__getitem__
+def _packed(mix, seed=0, batch_size=2, max_length=16, **options):
+    return corpora.PackedBatches(
+        mix, SPECIAL, max_length, batch_size, seed, open_corpus=CORPORA.__getitem__, **options
     )
-    return list(itertools.islice(stream, count))
+
+
+def _batches(mix, count, seed=0, batch_size=2, **options):
+    return list(itertools.islice(_packed(mix, seed, batch_size, **options), count))
 
 
 def test_batches_are_full_repeat_by_seed_and_never_end():
@@ -89,22 +72,95 @@ def test_one_pass_gives_every_training_token_once_before_any_twice():
 def test_held_out_batches_hold_no_training_token():
     mix = {"long": 0.5, "short": 0.5}
     trained = {int(t) for batch in _batches(mix, 100) for t in batch["input_ids"].flatten()}
-    held_out = corpora.held_out_batches(mix, SPECIAL, 16, 3, tokenize=CORPORA.__getitem__)
+    held_out = corpora.held_out_batches(mix, SPECIAL, 16, 3, open_corpus=CORPORA.__getitem__)
     tested = {int(t) for batch in held_out for t in batch["input_ids"].flatten()}
     assert trained & tested == {FIRST, SEPARATOR}
     assert len(held_out) > 1
-    few = corpora.held_out_batches(mix, SPECIAL, 16, 3, 4, tokenize=CORPORA.__getitem__)
+    few = corpora.held_out_batches(mix, SPECIAL, 16, 3, 4, open_corpus=CORPORA.__getitem__)
     assert [len(batch["input_ids"]) for batch in few] == [3, 1]
 
 
 def test_padding_and_special_tokens_are_marked():
-    (batch,) = corpora.held_out_batches({"long": 1}, SPECIAL, 60, 2, tokenize=CORPORA.__getitem__)
+    (batch,) = corpora.held_out_batches(
+        {"long": 1}, SPECIAL, 60, 2, open_corpus=CORPORA.__getitem__
+    )
     ids, mask, special = (
         batch[k] for k in ("input_ids", "attention_mask", "special_tokens_mask")
     )  # fmt: skip
     assert torch.equal(mask.bool(), ids != PAD)
     assert (mask == 0).any()
     assert torch.equal(special.bool(), ids < 100)
+
+
+def test_documents_apart_lose_no_token_and_share_no_sequence():
+    mix = {"long": 0.5, "short": 0.5}
+    batches = _batches(mix, 200, max_length=6, cross_documents=False)
+    rows = [
+        row[mask.bool()]
+        for batch in batches
+        for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    assert all(len(set(row[1:-1].tolist())) == 1 for row in rows)  # one token a document
+    assert all(row[0] == FIRST and row[-1] == SEPARATOR and 3 <= len(row) <= 6 for row in rows)
+    # Whole passes: each training document gives 4 + 3 tokens, or 2, and nothing comes twice before.
+    seen = torch.cat([row[1:-1] for row in rows])
+    counts = torch.bincount(seen, minlength=530)
+    trained = [first + n for first in (100, 500) for n in range(30) if n % 3]
+    assert counts[trained].min() > 0 and counts.sum() == counts[trained].sum()
+    assert counts[100:130].max() - counts[[t for t in trained if t < 500]].min() <= 2 * 7
+
+
+def test_documents_apart_keep_shares_of_tokens_and_pad_little():
+    batches = _batches({"long": 0.5, "short": 0.5}, 320, cross_documents=False, max_length=9)
+    real = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    padded = sum(batch["input_ids"].numel() for batch in batches)
+    short = sum(int((batch["input_ids"] >= 500).any(1).sum()) * 4 for batch in batches)
+    assert all(batch["input_ids"].numel() <= 2 * 9 for batch in batches)
+    assert real / padded > 0.95
+    assert abs(short / real - 0.5) < 0.05
+
+
+@given(
+    weights=st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)),
+    cut=st.integers(0, 90),
+    seed=st.integers(0, 5),
+    batch_size=st.integers(1, 3),
+    max_length=st.integers(3, 40),
+    cross_documents=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_batches_go_on_where_they_were_left(
+    weights, cut, seed, batch_size, max_length, cross_documents
+):
+    def packed():
+        mix = dict(zip(CORPORA, weights, strict=True))
+        return _packed(mix, seed, batch_size, max_length, cross_documents=cross_documents)
+
+    left = packed()
+    list(itertools.islice(left, cut))
+    state = json.loads(json.dumps(left.state_dict()))
+    taken_up = packed()
+    taken_up.load_state_dict(state)
+    wanted = list(itertools.islice(packed(), cut, cut + 12))
+    for again in (left, taken_up):  # the same object, and another one
+        for one, two in zip(wanted, itertools.islice(again, 12), strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def test_a_state_is_small_and_reached_without_replay():
+    packed = _packed({"long": 0.5, "short": 0.5}, max_length=64)
+    list(itertools.islice(packed, 500))
+    state = packed.state_dict()
+    assert len(json.dumps(state)) < 500
+    state = state | {"places": [[[10**9, 3], 0], [[10**9, 5], 1]], "given": [10**15, 10**15]}
+    packed.load_state_dict(state)
+    assert next(iter(packed))["input_ids"].shape == (2, 64)
+
+
+def test_a_state_of_other_corpora_is_refused():
+    state = _packed({"long": 1}).state_dict()
+    with pytest.raises(CtdError, match="of corpora"):
+        _packed({"short": 1}).load_state_dict(state)
 
 
 @pytest.mark.parametrize("mix", [{}, {"long": 0.0}])
@@ -134,11 +190,6 @@ def test_tokenized_corpus_has_every_document_in_its_place(tmp_path, tokenizer):
     assert (corpus["tokens"].dtype, corpus["offsets"].dtype) == (np.int32, np.int64)
 
 
-def test_limit_takes_the_first_documents(tmp_path, tokenizer):
-    corpus = corpora.tokenize_corpus(_write(tmp_path, ["one two", "three"] * 9), tokenizer, limit=3)
-    assert len(corpus["offsets"]) == 4
-
-
 def test_what_is_held_out_depends_on_the_text_alone(tmp_path, tokenizer):
     texts = [f"one {number}" for number in range(400)]
     found = []
@@ -158,12 +209,6 @@ def test_small_corpora_still_have_both_parts(tmp_path, tokenizer):
         corpora.split(alone, "held_out")
 
 
-def test_local_corpora(tmp_path):
-    (tmp_path / "b.txt").write_text("plain\ntext")
-    (tmp_path / "a.jsonl").write_text('{"text": "first"}\n{"text": "second"}\n')
-    assert list(corpora.texts(f"local:{tmp_path}")) == ["first", "second", "plain\ntext"]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -177,8 +222,3 @@ def test_bad_corpora(tmp_path, tokenizer, name, content, says):
     (tmp_path / name).write_text(content)
     with pytest.raises(CtdError, match=says):
         corpora.tokenize_corpus(str(tmp_path / name), tokenizer)
-
-
-def test_labelled_data_are_no_corpus():
-    with pytest.raises(CtdError, match="packaged:stsb is no corpus"):
-        corpora.texts("packaged:stsb")

@@ -58,10 +58,8 @@ def test_conll_without_document_marks_is_one_document(tmp_path):
     [
         ("Ada B-PER\nleft\n", 2, "one column"),
         ("Ada PER\n", 1, "no IOB2 tag"),
-        ("Ada S-PER\n", 1, "BIOES"),
-        ("the O\nAda I-PER\n", 2, "convert"),
-        ("Ada B-PER\nParis I-LOC\n", 2, "convert"),
-        ("Ada B-PER\n\nLovelace I-PER\n", 3, "convert"),
+        ("Ada B-PER\nParis I-LOC\n", 2, "continues no entity"),
+        ("Ada B-PER\n\nLovelace I-PER\n", 3, "continues no entity"),
     ],
 )
 def test_conll_complaints(tmp_path, text, line, says):
@@ -69,6 +67,14 @@ def test_conll_complaints(tmp_path, text, line, says):
     path.write_text(text)
     with pytest.raises(CtdError, match=rf"toy\.conll line {line}.*{says}"):
         formats.read_conll(path)
+
+
+def test_conll_in_another_scheme_is_converted(tmp_path, capsys):
+    path = tmp_path / "toy.conll"
+    path.write_text("the O\nAda I-PER\nLovelace I-PER\n")
+    (document,) = formats.read_conll(path)
+    assert document.sentences == [[("the", "O"), ("Ada", "B-PER"), ("Lovelace", "I-PER")]]
+    assert "toy.conll: IOB1 tags converted to IOB2" in capsys.readouterr().out
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none()), max_size=5))
@@ -122,6 +128,42 @@ def test_squad_complaints_name_the_question(tmp_path, answers, says):
         formats.read_squad(path)
 
 
+def test_a_few_answers_that_do_not_match_are_left_out_and_listed(tmp_path, capsys):
+    def questions(wrong):
+        return [
+            {"id": f"q{n}", "question": "?",
+             "answers": [{"text": "cat", "answer_start": 0 if n < wrong else 2}]}
+            for n in range(100)
+        ]  # fmt: skip
+
+    path = tmp_path / "toy.json"
+    for wrong in (2, 3):
+        paragraphs = [{"context": "a cat", "qas": questions(wrong)}]
+        path.write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}))
+        if wrong == 2:
+            found = formats.read_squad(path)
+            assert [question.id for question in found] == [f"q{n}" for n in range(2, 100)]
+            said = capsys.readouterr().out
+            assert "left out 2 of 100 answers" in said and "question q1" in said
+        else:
+            with pytest.raises(CtdError, match=r"toy\.json: 3 of 100 answers.*question q2"):
+                formats.read_squad(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "x", "label": "1"}\n'),
+        ("a.json", b'[{"text": "x", "label": "1"}]'),
+        ("a.tsv", b"text\tlabel\nx\t1\n"),
+        ("a.csv.gz", gzip.compress(b"text,label\nx,1\n")),
+    ],
+)
+def test_records_by_ending(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert formats.read_records(tmp_path / name) == [{"text": "x", "label": "1"}]
+
+
 @pytest.mark.parametrize(
     ("read", "name", "content", "says"),
     [
@@ -132,6 +174,11 @@ def test_squad_complaints_name_the_question(tmp_path, answers, says):
         (formats.read_squad, "a.json", b'{"data": ', "not JSON"),
         (formats.read_squad, "a.json", b"[]", "no list 'data'"),
         (formats.read_squad, "a.json", b'{"data": [{"title": "t"}]}', "article 't'"),
+        (formats.read_records, "a.json", b'{"a": 1}', "no JSON list of objects"),
+        (formats.read_records, "a.json", b"a\tb", "not JSON"),
+        (formats.read_jsonl, "a.jsonl", "{}\n\u00fc".encode("latin-1"), "line 2 is not UTF-8"),
+        (formats.read_conll, "a.conll", b'{"tokens": ["a"]}\n', "line 1.*no IOB2 tag"),
+        (formats.read_conll, "a.conll", "x O\n".encode("utf-16"), "line 1 is not UTF-8"),
         (formats.read_text, "a.txt", b"fine\n\xff\n", "line 2 is not UTF-8"),
         (formats.read_text, "a.txt.gz", b"plain", "not whole gzip"),
         (formats.read_text, "a.txt.gz", gzip.compress(b"text" * 99)[:-12], "not whole gzip"),

@@ -5,7 +5,7 @@ import json
 import pytest
 import transformers
 
-from ctd_lib import ARCHS, params, pipeline, records
+from ctd_lib import ARCHS, models, params, pipeline, records
 from ctd_lib.errors import CtdError
 
 PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
@@ -63,7 +63,7 @@ def test_a_finished_stage_is_reused_and_an_interrupted_one_made_again(
     home, make, stage, monkeypatch, capsys
 ):
     chosen = make(params.DistillParams, arch="nystromformer")
-    saved = pipeline.models.save
+    saved = models.save
     calls = []
 
     def interrupt(model, tokenizer, folder):
@@ -72,10 +72,10 @@ def test_a_finished_stage_is_reused_and_an_interrupted_one_made_again(
             calls.append(stage)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline.models, "save", interrupt)
+    monkeypatch.setattr(models, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pipeline.distill(chosen)
-    monkeypatch.setattr(pipeline.models, "save", saved)
+    monkeypatch.setattr(models, "save", saved)
     first = pipeline.distill(chosen)
     capsys.readouterr()
     assert pipeline.distill(chosen).path == first.path

@@ -15,7 +15,7 @@ def test_features_are_what_the_tokenizer_gives(tokenizer):
     examples = [Text("in the sun", "the end", 1), Text("in", "sun", 0)]
     features = classification.encode(examples, tokenizer, 64, LABELS)
     for feature, example in zip(features, examples, strict=True):
-        assert feature["input_ids"] == tokenizer(example.text, example.pair)["input_ids"]
+        assert feature["input_ids"].tolist() == tokenizer(example.text, example.pair)["input_ids"]
         assert feature["labels"] == example.label
     assert [feature["example"] for feature in features] == [0, 1]
 
@@ -23,7 +23,7 @@ def test_features_are_what_the_tokenizer_gives(tokenizer):
 def test_collate_pads_to_the_longest_and_marks_the_first_token(tokenizer):
     examples = [Text("in the sun again and again", None, 1), Text("sun", None, 0)]
     features = classification.encode(examples, tokenizer, 64, LABELS)
-    batch = classification.collate(features, tokenizer.pad_token_id, global_attention=True)
+    batch = classification.collate(features, tokenizer.pad_token_id, global_attention="first")
     longest = max(len(feature["input_ids"]) for feature in features)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, longest)
     assert torch.equal(batch["input_ids"] == tokenizer.pad_token_id, batch["attention_mask"] == 0)

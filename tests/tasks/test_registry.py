@@ -10,7 +10,7 @@ import pytest
 from ctd_lib import paths, runtime, tasks
 from ctd_lib.data import packaged
 from ctd_lib.errors import CtdError
-from ctd_lib.tasks import loaders
+from ctd_lib.tasks.loaders import texts
 
 DATA = os.environ.get("CTD_DATA", "")
 CONLL = "-DOCSTART- one\n\nAda B-PER\nleft O\n\n-DOCSTART- two\n\nParis B-LOC\nBob B-PER\n"
@@ -108,11 +108,16 @@ def test_squad_with_dev_alone_trains_on_its_first_articles(tmp_path):
     assert (len(data.train), len(data.test)) == (2, 48)
 
 
-def test_conll2003_from_a_folder(tmp_path):
+def test_conll2003_by_sentence_or_by_document(tmp_path):
     for part in ("train", "test"):
-        (tmp_path / f"{part}.txt").write_text(CONLL)
+        (tmp_path / f"{part}.txt").write_text("-DOCSTART- -X- O O\n\nAda B-PER\n\nleft O\n")
     data = tasks.load("conll2003", source=str(tmp_path))
-    assert [example.words for example in data.test] == [("Ada", "left"), ("Paris", "Bob")]
+    assert [example.words for example in data.test] == [("Ada",), ("left",)]
+    whole = tasks.load("conll2003", source=str(tmp_path), context="document")
+    assert [example.words for example in whole.test] == [("Ada", "left")]
+    assert (data.max_length, whole.max_length) == (128, 4096)
+    with pytest.raises(CtdError, match="context 'document' does not fit task sst2"):
+        tasks.load("sst2", context="document")
 
 
 def test_hub_layouts(monkeypatch):
@@ -120,6 +125,8 @@ def test_hub_layouts(monkeypatch):
         names = SimpleNamespace(names=["O", "B-PER", "I-PER"])
         features = MappingProxyType({"ner_tags": SimpleNamespace(feature=names)})
 
+    context = {"title": ["Rome", "Paris"], "sentences": [["It is old."], ["It is new."]]}
+    documents = {"title": ["Rome"], "wiki_context": ["It is old."]}
     found = {
         "nyu-mll/glue": [{"sentence": "fine", "label": 1}],
         "eriktks/conll2003": [{"id": "7", "tokens": ["Ada", "left"], "ner_tags": [1, 0]}],
@@ -127,18 +134,61 @@ def test_hub_layouts(monkeypatch):
             {"id": "q", "title": "t", "context": "a cat", "question": "what?",
              "answers": {"text": ["cat"], "answer_start": [2]}}
         ],
+        "hotpotqa/hotpot_qa": [
+            {"id": "h", "question": "which?", "answer": "new", "type": "bridge",
+             "supporting_facts": {"title": ["Paris"], "sent_id": [0]}, "context": context}
+        ],
+        "mandarjoshi/trivia_qa": [
+            {"question_id": "t", "question": "which?", "entity_pages": documents,
+             "search_results": {"title": ["Web"], "search_context": ["Eternal City"]},
+             "answer": {"aliases": ["eternal city", "OLD"], "normalized_aliases": ["old"]}}
+        ],
+        "giant-oak/GONERD": [
+            {"id": 4, "text": "Ada left", "tokens": ["Ada", "left"], "tags": ["B-PER", "O"]}
+        ],
     }  # fmt: skip
+    asked = []
 
-    def load_dataset(name, *config, **options):
-        return dict.fromkeys(("train", "validation", "test"), Rows(found[name]))
+    def load_dataset(name, config=None, revision=None):
+        asked.append((name, config, revision))
+        if name == "eriktks/conll2003" and not revision:
+            raise RuntimeError("Dataset scripts are no longer supported, but found conll2003.py")
+        splits = ("train", "validation", "test", "validation_matched", "validation_mismatched")
+        return dict.fromkeys(splits, Rows(found[name]))
 
     monkeypatch.setattr(runtime, "hub_answers", lambda: True)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert tasks.load("sst2").train == [tasks.FAMILIES["classification"].Text("fine", None, 1)]
     (tagged,) = tasks.load("conll2003", source="hub:eriktks/conll2003").test
     assert (tagged.words, tagged.tags) == (("Ada", "left"), ("B-PER", "O"))
+    assert asked[-1] == ("eriktks/conll2003", None, "refs/convert/parquet")
     (question,) = tasks.load("squad").test
     assert question.answers == (("cat", 2),)
+    (question,) = tasks.load("hotpotqa").test
+    assert question.answers == (("new", question.context.index("new")),)
+    assert question.kind == "bridge"
+    assert asked[-1][1] == "distractor"
+    (question,) = tasks.load("triviaqa").test
+    assert question.context == "Rome\nIt is old.\n\nWeb\nEternal City"
+    assert question.answers == (("old", 11), ("Eternal City", 21))
+    assert question.golds == ("old",)
+    (tagged,) = tasks.load("gonerd").test
+    assert (tagged.words, tagged.tags) == (("Ada", "left"), ("B-PER", "O"))
+    found["nyu-mll/glue"] = [{"premise": "a", "hypothesis": "b", "label": 2}]
+    assert [example.kind for example in tasks.load("mnli").test] == ["matched", "mismatched"]
+
+
+def test_what_the_hub_refuses_is_one_sentence(monkeypatch):
+    def load_dataset(name, config=None):
+        raise FileNotFoundError(f"Dataset '{name}' is a gated dataset.\nAsk for access.")
+
+    monkeypatch.setattr(runtime, "hub_answers", lambda: True)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(CtdError) as caught:
+        tasks.load("gonerd")
+    assert str(caught.value) == (
+        "hub:giant-oak/GONERD cannot be opened: Dataset 'giant-oak/GONERD' is a gated dataset."
+    )
 
 
 def test_users_own_conll_files(tmp_path):
@@ -149,7 +199,7 @@ def test_users_own_conll_files(tmp_path):
     assert [example.name for example in data.train] == ["one", "two"]
     assert data.source == f"local:{tmp_path / 'a.conll'}"
     (tmp_path / "b.conll").write_text("Mars B-PLANET\n")
-    with pytest.raises(CtdError, match=r"b\.conll.*B-PLANET.*which has LOC, PER"):
+    with pytest.raises(CtdError, match=r"b\.conll line 1.*B-PLANET.*which has LOC, PER"):
         tasks.load("tagging", **files)
 
 
@@ -169,7 +219,7 @@ def test_users_own_texts(tmp_path):
     assert data.labels == ("ham", "spam")
     assert ([e.label for e in data.train], data.test[0].label) == ([1, 0], 1)
     test.write_text('{"text": "z", "label": "eggs"}\n')
-    with pytest.raises(CtdError, match=r"b\.jsonl.*'eggs'.*ham, spam"):
+    with pytest.raises(CtdError, match=r"b\.jsonl record 1.*'eggs'.*ham, spam"):
         tasks.load("classification", **files)
     for path in (train, test):
         path.write_text('{"text": "x", "label": 0.5}\n{"text": "y", "label": 2.0}\n')
@@ -195,7 +245,7 @@ def test_users_own_texts_with_a_field_missing(tmp_path, second, field):
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
-        ("nothing", {}, "there are movie-sentences, sst2"),
+        ("nothing", {}, "there are movie-sentences, movie-reviews"),
         ("sst2", {}, "no data here.*glue"),
         ("wikigold", {}, "wikigold.iob2.conll.gz"),
         ("sst2", {"source": "packaged:stsb"}, "cannot come from packaged:stsb"),
@@ -225,15 +275,21 @@ def test_family_by_name_or_data():
 
 
 def test_every_glue_layout_has_a_task():
-    assert set(loaders.GLUE) <= set(tasks.TASKS)
+    assert set(texts.GLUE) <= set(tasks.TASKS)
 
 
-LOCAL = {"sst2": 872, "cola": 1043, "mrpc": 408, "rte": 277, "wnli": 71, "stsb": 1500,
-         "wikigold": 45, "squad": 1988}  # fmt: skip
+LOCAL = {
+    "sst2": 872, "cola": 1043, "mrpc": 408, "rte": 277, "wnli": 71, "stsb": 1500, "qnli": 5463,
+    "mnli": 93, "qqp": 4745, "movie-reviews": 393, "wikigold": 45, "litbank": 20, "sec-filings": 3,
+    "wnut17": 1287, "squad": 1988, "squad-long": 1988, "hotpotqa": 198, "triviaqa": 5,
+}  # fmt: skip
+STAND_INS = {"qnli", "mnli", "qqp", "squad", "squad-long", "hotpotqa", "triviaqa"}
 
 
 @pytest.mark.skipif(not DATA, reason="CTD_DATA is not set")
 @pytest.mark.parametrize("name", LOCAL)
 def test_real_local_tasks(name, monkeypatch):
     monkeypatch.setenv("CTD_DATA", DATA)
-    assert len(tasks.load(name).test) == LOCAL[name]
+    data = tasks.load(name)
+    assert len(data.test) == LOCAL[name]
+    assert ("(" in data.source) == (name in STAND_INS)

@@ -1,6 +1,7 @@
 """Answers survive the way from characters to tokens and back, through windows too."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ctd_lib import metrics, tasks
 from ctd_lib.data import formats
 from ctd_lib.data.formats import Question
 from ctd_lib.tasks import losses, span_qa
@@ -73,7 +75,7 @@ def test_long_questions_leave_room_for_the_context(tokenizer):
 def test_question_and_first_token_have_global_attention(tokenizer):
     examples = [_question("the sun", "sun", 4), _question("the sun", "sun", 4, "in the end?")]
     features = span_qa.encode(examples, tokenizer, 64)
-    batch = span_qa.collate(features, tokenizer.pad_token_id, global_attention=True)
+    batch = span_qa.collate(features, tokenizer.pad_token_id, global_attention="question")
     for row, example in enumerate(examples):
         tokens = len(tokenizer(example.question, add_special_tokens=False)["input_ids"])
         assert batch["global_attention_mask"][row].nonzero().flatten().tolist() == list(
@@ -102,6 +104,79 @@ def test_the_best_window_wins(tokenizer):
     assert span_qa.decode(features, iter(outputs), [example]) == ["50"]
 
 
+@given(st.integers(0, 79), st.booleans(), st.sampled_from([40, 64, 4096]))
+@settings(max_examples=40, deadline=None, suppress_health_check=RELAXED)
+def test_position_and_length_are_those_of_the_uncut_input(tokenizer, word, windows, max_length):
+    context = " ".join(f"{number:02} the" for number in range(80))
+    example = replace(_question(context, f"{word:02}", 6 * word + word // 100), windows=windows)
+    example = replace(example, answers=((f"{word:02}", context.index(f"{word:02}")),))
+    (whole,) = span_qa.encode([example], tokenizer, 4096)
+    features = span_qa.encode([example], tokenizer, max_length)
+    for feature in features:
+        assert feature["tokens"] == len(whole["input_ids"])
+        assert feature["position"] == whole["start_positions"] == whole["position"]
+    read = whole["end_positions"] < max_length - 1
+    assert windows or len(features) == 1
+    assert features[0]["trainable"] == (windows or read)
+    assert losses(features) == {
+        "truncated_examples": int(not windows and max_length < 4096),
+        "lost_labels": int(not windows and not read),
+    }
+
+
+def test_bounds_hold_for_the_best_span_of_what_is_read(tokenizer):
+    context = "the sun in " * 30 + "ten end"
+    texts = ("ten end", "sun ten", "sun in")
+    examples = [
+        Question("q", "", context, "in?", ((text, context.index(text)),) if text in context else (),
+                 accepted=(text,), windows=False)
+        for text in texts
+    ]  # fmt: skip
+    features = span_qa.encode(examples, tokenizer, 48)
+    assert [feature["trainable"] for feature in features] == [False, False, True]
+    counts, bounds = span_qa.survival(features, examples)
+    assert counts == {"answers": 3, "read_answers": 1}
+    # Nothing of "ten end", one word of "sun ten", all of "sun in".
+    assert bounds == {
+        "exact_match": pytest.approx(1 / 3), "f1": pytest.approx((0 + 2 / 3 + 1) / 3)
+    }  # fmt: skip
+    offsets = features[0]["offsets"]
+    read = context[: offsets[-1, 1]].split()
+    spans = [" ".join(read[i:j]) for i in range(len(read)) for j in range(i + 1, i + 4)]
+    best = [max(metrics.answer_scores(spans, [(t,)] * len(spans))[:, 1]) for t in texts]
+    assert sum(best) / 3 <= bounds["f1"] + 1e-9
+    assert span_qa.survival(span_qa.encode(examples[2:], tokenizer, 48), examples[2:]).bounds == {}
+
+
+def test_a_context_of_200_000_tokens(tokenizer):
+    context = "in " * 200_000 + "sun"
+    example = _question(context, "sun", len(context) - 3)
+    features = span_qa.encode([example], tokenizer, 4096)
+    assert losses(features)["lost_labels"] == 0
+    assert span_qa.decode(features, _perfect(features), [example]) == ["sun"]
+    (cut,) = span_qa.encode([replace(example, windows=False)], tokenizer, 4096)
+    assert (len(cut["input_ids"]), cut["lost_labels"], cut["truncated"]) == (4096, 1, True)
+    last = [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in ("sun", " sun")]
+    assert cut["tokens"] - 1 - cut["position"] in last
+
+
+def test_scores_by_kind_and_details(tokenizer):
+    kinds = ("bridge", "comparison", "bridge")
+    examples = [
+        replace(_question("the sun", "sun", 4, "Where is it?"), kind=kind, rules="hotpotqa")
+        for kind in kinds
+    ]
+    found = span_qa.score(["sun", "moon", "moon sun"], examples)
+    assert (found["f1_bridge"], found["f1_comparison"]) == (pytest.approx((1 + 2 / 3) / 2), 0)
+    assert found["exact_match_bridge"] == 0.5 and found["exact_match"] == pytest.approx(1 / 3)
+    features = span_qa.encode(examples, tokenizer, 64)
+    rows = span_qa.details(features, ["sun", "moon", "sun"], examples)
+    assert [row["kind"] for row in rows] == list(kinds)
+    assert rows[1]["gold"] == ["sun"] and rows[1]["predicted"] == "moon"
+    assert span_qa.question_word("On the day, where was it?") == "where"
+    assert span_qa.question_word("Name it.") == "other"
+
+
 SQUAD = Path(os.environ.get("CTD_DATA", ""), "squad1.1/dev-v1.1.json.gz")
 
 
@@ -124,3 +199,21 @@ def test_no_answer_is_lost_or_shifted_on_squad(real_tokenizer):
             assert example.answers[0][0].strip() in prediction
             exact += example.answers[0][0].strip() == prediction
     assert exact > 0.985 * len(examples)
+
+
+@pytest.mark.skipif(not os.environ.get("CTD_DATA"), reason="CTD_DATA is not set")
+@pytest.mark.parametrize("name", ["hotpotqa", "triviaqa", "squad-long"])
+def test_no_answer_is_lost_or_shifted_in_long_contexts(name, real_tokenizer):
+    data = tasks.load(name, test_examples=60)
+    features = span_qa.encode(data.test, real_tokenizer, 10**6)
+    assert losses(features)["truncated_examples"] == 0
+    # Of the TriviaQA fixture two answers stand in no document.
+    assert [f["example"] for f in features if not f["trainable"]] == [
+        number for number, example in enumerate(data.test) if not example.answers
+    ]
+    predictions = span_qa.decode(features, _perfect(features), data.test)
+    for feature, prediction, example in zip(features, predictions, data.test, strict=True):
+        if feature["end_positions"] - feature["start_positions"] < span_qa.MAX_ANSWER_TOKENS:
+            texts = [text.strip() for text, _ in example.answers] or [prediction]
+            assert any(text in prediction for text in texts)
+            assert any(len(prediction) - len(text) < 8 for text in texts)

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctd_lib.data import formats
-from ctd_lib.tasks import loaders, losses, tagging
+from ctd_lib.tasks import losses, tagging
+from ctd_lib.tasks.loaders import ner
 from ctd_lib.tasks.tagging import TaggedText
 
 LABELS = ("O", "B-PER", "I-PER")
@@ -68,14 +69,14 @@ def test_what_is_cut_off_is_counted_and_predicted_as_outside(tokenizer):
 def test_words_without_a_token_are_counted(real_tokenizer):
     example = TaggedText("d", ("Ada", "\u200b", "left"), ("B-PER", "O", "O"))
     (feature,) = tagging.encode([example], real_tokenizer, 64, LABELS)
-    assert feature["words"].tolist() == [0, 2]
+    assert feature["word_tokens"].tolist() == [1, -1, 2]
     assert losses([feature]) == {"truncated_examples": 0, "lost_labels": 1}
 
 
 def test_collate_ignores_padding_and_gives_no_token_global_attention(tokenizer):
     examples = [TaggedText("d", ("in",) * n, ("O",) * n) for n in (3, 9)]
     features = tagging.encode(examples, tokenizer, 64, LABELS)
-    batch = tagging.collate(features, tokenizer.pad_token_id, global_attention=True)
+    batch = tagging.collate(features, tokenizer.pad_token_id, global_attention="none")
     assert batch["labels"].shape == batch["input_ids"].shape
     assert (batch["labels"][batch["attention_mask"] == 0] == -100).all()
     assert (batch["labels"] >= 0).sum(1).tolist() == [3, 9]
@@ -98,7 +99,7 @@ NER_FILES = (
 @pytest.mark.skipif(not NER_FILES, reason="CTD_DATA has no ner/*.conll.gz")
 @pytest.mark.parametrize("path", NER_FILES, ids=lambda path: path.name)
 def test_no_entity_is_lost_or_shifted_on_real_documents(path, real_tokenizer):
-    examples = loaders.documents(formats.read_conll(path))
+    examples = ner.documents(formats.read_conll(path))
     labels = tuple(sorted({tag for example in examples for tag in example.tags}))
     features = tagging.encode(examples, real_tokenizer, 10**6, labels)
     predictions = tagging.decode(features, _perfect(features, labels), examples, labels)

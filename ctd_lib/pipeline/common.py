@@ -1,0 +1,103 @@
+"""What every stage shares: its revision, its way through the store, its record."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ctd_lib import checkpoint, params, paths, processes, records, runtime, store, train
+from ctd_lib.errors import CtdError
+from ctd_lib.store import Artifact
+
+# Raised by hand when a stage's code changes what it makes.
+REVISIONS = {
+    "backbone": 2,
+    "corpus": 1,
+    "convert": 1,
+    "pretrain": 2,
+    "teacher": 1,
+    "distill": 2,
+    "features": 1,
+    "finetune": 2,
+    "measure": 1,
+}
+TRAINED = ("backbone", "pretrain", "distill", "finetune")
+"""Stages in which all processes of a run take part."""
+MEANS = ("device", "gradient_checkpointing", "checkpoint_minutes", "tensorboard")
+"""Parameters that say how a model is trained, on which its weights do not depend."""
+STEP_LOG = "steps.csv"
+TENSOR_REPORT = "tensors.json"
+PREDICTIONS = "predictions.json.gz"
+
+
+def get_or_make(stage, label, settings, upstream, seed, make) -> Artifact:
+    """The stage's artifact through the store, made with all randomness seeded.
+
+    What comes after draws the same numbers, whether the artifact was made or found.
+    """
+
+    def seeded(folder: Path) -> dict:
+        before = checkpoint.random_state()
+        runtime.seed_everything(seed or 0)
+        try:
+            return make(folder)
+        finally:
+            checkpoint.set_random_state(before)
+
+    settings = settings | ({} if seed is None else {"seed": seed})
+    return store.get_or_make(
+        stage, label, settings, upstream, REVISIONS[stage], seeded, stage in TRAINED
+    )
+
+
+def without_means(settings: dict) -> dict:
+    """The settings that a key is made of."""
+    return {name: value for name, value in settings.items() if name not in MEANS}
+
+
+def training(p: params.BackboneParams, folder: Path) -> dict:
+    """Options of `train.fit` that every training stage takes from its parameters."""
+    name = folder.name.removeprefix(".").removesuffix(".partial")
+    return {
+        "precision": p.precision,
+        "gradient_checkpointing": p.gradient_checkpointing,
+        "checkpoints": train.Checkpoints(folder / store.CHECKPOINTS, 60 * p.checkpoint_minutes),
+        "log_path": folder / STEP_LOG,
+        "tensorboard": paths.artifacts() / "tensorboard" / name if p.tensorboard else None,
+    }
+
+
+def updates_of(p: params.PretrainParams) -> dict:
+    """What makes an update and ends a training: settings of pretraining and of distillation."""
+    names = ("precision", "batch_size", "accumulation", "tokens_per_update", "evaluate_every",
+             "patience")  # fmt: skip
+    return {name: getattr(p, name) for name in names}
+
+
+def full_training(p: params.PretrainParams, folder: Path, evaluate: Callable[[], float]) -> dict:
+    """`training` with what pretraining and distillation take besides."""
+    if p.patience and not p.evaluate_every:
+        raise CtdError(f"patience is {p.patience}, which needs evaluate_every.")
+    evaluation = None
+    if p.evaluate_every:
+        evaluation = train.Evaluation(evaluate, p.evaluate_every, p.patience)
+    return training(p, folder) | {
+        "accumulation": p.accumulation,
+        "tokens_per_update": p.tokens_per_update,
+        "evaluation": evaluation,
+    }
+
+
+def record(kind: str, p: params.ReportParams, artifact: Artifact) -> None:
+    """Write the record of a finished stage, once."""
+    if not processes.is_main():
+        return
+    values = dict(artifact.values)
+    source = values.pop("source", None)
+    records.write(kind, p.profile, params.as_dict(p), values, source, artifact)
+
+
+def costs(log) -> dict:
+    """What the training cost, for the record."""
+    return {
+        "steps": len(log), "tokens": log.tokens, "seconds": log.seconds,
+        "tokens_per_second": log.tokens / log.seconds,
+    }  # fmt: skip

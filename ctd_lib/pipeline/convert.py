@@ -1,0 +1,59 @@
+"""The converted teacher."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from ctd_lib import convert as conversion
+from ctd_lib import measure as measurement
+from ctd_lib import models, params
+from ctd_lib.pipeline.backbone import backbone
+from ctd_lib.pipeline.common import TENSOR_REPORT, get_or_make, record
+from ctd_lib.pipeline.text import Text
+from ctd_lib.store import Artifact
+
+PARITY_LENGTH = 128
+
+
+def convert(p: params.ConvertParams) -> Artifact:
+    """The backbone with the attention of `p.arch`, reading `p.max_length` tokens."""
+    artifact = converted(p, backbone(p))
+    record("convert", p, artifact)
+    return artifact
+
+
+def converted(p: params.ConvertParams, upstream: Artifact) -> Artifact:
+    """`upstream` with the attention of `p.arch`; writes no record."""
+    settings = params.own(p, params.ConvertParams)
+
+    def make(folder: Path) -> dict:
+        before, tokenizer = models.load(upstream.path), models.load_tokenizer(upstream.path)
+        geometry = {n: v for n, v in settings.items() if n not in ("arch", "max_length") and v}
+        done = conversion.convert(before, p.arch, p.max_length, **geometry)
+        models.save(done.model, tokenizer, folder)
+        after = models.load(folder)
+        report = [dataclasses.asdict(tensor) for tensor in done.report]
+        (folder / TENSOR_REPORT).write_text(json.dumps(report, indent=1))
+        actions = [tensor.action for tensor in done.report]
+        length = min(PARITY_LENGTH, p.max_length, models.max_length(before.config))
+        text = Text(p.head_corpora, tokenizer, length)
+        return {
+            **{action: actions.count(action) for action in ("copied", "tiled", "new", "dropped")},
+            "parameters": measurement.parameters(after),
+            "mlm_loss_before": text.evaluate(before, p.precision),
+            "mlm_loss_after": text.evaluate(after, p.precision),
+            "parity_length": length, "parity_max_abs_diff": _parity(before, after, text),
+        }  # fmt: skip
+
+    return get_or_make("convert", p.arch, settings, [upstream], p.seed, make)
+
+
+@torch.inference_mode()
+def _parity(before, after, text: Text) -> float:
+    """Largest difference of the last hidden states on one held-out sequence."""
+    batch = text.held_out()[0]
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    hidden = [models.encoder(m)(**inputs).last_hidden_state for m in (before, after)]
+    return float((hidden[0] - hidden[1]).abs().max())

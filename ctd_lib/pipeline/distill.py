@@ -1,0 +1,110 @@
+"""The student, and which model plays which role."""
+
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+
+from ctd_lib import distill as distillation
+from ctd_lib import measure as measurement
+from ctd_lib import models, params, runtime, updates
+from ctd_lib import student as students
+from ctd_lib import teacher as teachers
+from ctd_lib.masking import masked_batches
+from ctd_lib.pipeline.common import costs, full_training, get_or_make, record, updates_of
+from ctd_lib.pipeline.convert import converted
+from ctd_lib.pipeline.pretrain import pretrain, pretrained
+from ctd_lib.pipeline.text import Text, contents
+from ctd_lib.store import Artifact
+
+
+def distill(p: params.DistillParams) -> Artifact:
+    """The student, in either order of conversion and distillation."""
+    if p.order == "convert-then-distill":
+        artifact = _distilled(p, pretrain(p))
+    else:
+        full_student = distill(replace(p, arch="full", order="convert-then-distill"))
+        artifact = pretrained(p, converted(p, full_student))
+    record("distill", p, artifact)
+    return artifact
+
+
+def model_of(p: params.DistillParams, role: str) -> Artifact:
+    """The model of that role, which later stages finetune and measure."""
+    return pretrain(p) if role == "teacher" else distill(p)
+
+
+def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
+    recipe = _recipe(p)
+    if p.teacher_top_k:
+        distillation.require_cacheable(recipe)
+    settings = params.own(p, params.DistillParams) | _of_text(p) | updates_of(p)
+
+    def make(folder: Path) -> dict:
+        teacher = models.load(upstream.path).to(runtime.device(p.device))
+        tokenizer = models.load_tokenizer(upstream.path)
+        teacher_layers = len(models.layers(teacher))
+        layer_map = students.layer_map(
+            teacher_layers, p.student_layers or teacher_layers // 2, p.layer_map
+        )
+        student = students.student_from_teacher(teacher, layer_map, p.student_hidden_size)
+        text = Text(p.corpora, tokenizer, p.max_length)
+        before = text.evaluate(student, p.precision)
+        outputs = _outputs(p, upstream, text) if p.teacher_top_k else None
+        log = distillation.distill(
+            student, outputs or teacher, text.batches(p.batch_size, p.seed, p.cross_documents),
+            tokenizer, steps=p.distill_steps, lr=p.distill_learning_rate, recipe=recipe,
+            layer_map=layer_map, seed=p.seed,
+            **full_training(p, folder, lambda: text.evaluate(student, p.precision)),
+        )  # fmt: skip
+        models.save(student, tokenizer, folder)
+        terms = ("mlm", "soft_target", "cosine", "relation")
+        return {
+            "teacher_layers": teacher_layers, "student_layers": len(layer_map),
+            "layer_map": layer_map, "student_hidden_size": student.config.hidden_size,
+            "parameters_teacher": measurement.parameters(teacher),
+            "parameters_student": measurement.parameters(student),
+            "mlm_loss_teacher": text.evaluate(teacher, p.precision), "mlm_loss_before": before,
+            "mlm_loss_after": text.evaluate(student, p.precision),
+            "terms_first": {name: log[0][name] for name in terms},
+            "terms_last": {name: log[-1][name] for name in terms},
+        } | costs(log)  # fmt: skip
+
+    return get_or_make("distill", p.arch, settings, [upstream], p.seed, make)
+
+
+def _recipe(p: params.DistillParams) -> distillation.Recipe:
+    return distillation.Recipe(
+        mlm_weight=p.mlm_weight, soft_target_weight=p.soft_target_weight,
+        cosine_weight=p.cosine_weight, relation_weight=p.relation_weight,
+        temperature=p.temperature, positions=p.soft_target_positions,
+        hidden_layers=p.hidden_layers, relation_heads=p.relation_heads,
+        relation_layer=p.relation_layer,
+    )  # fmt: skip
+
+
+def _of_text(p: params.PretrainParams) -> dict:
+    return {
+        "corpora": p.corpora, "text": contents(p.corpora), "cross_documents": p.cross_documents,
+    }  # fmt: skip
+
+
+def _outputs(p: params.DistillParams, upstream: Artifact, text: Text) -> teachers.Cache:
+    """What the teacher says of all batches of the distillation, once for any student of it."""
+    settings = _of_text(p) | {
+        name: getattr(p, name)
+        for name in ("batch_size", "accumulation", "tokens_per_update", "distill_steps",
+                     "precision", "temperature", "teacher_top_k")
+    }  # fmt: skip
+
+    def make(folder: Path) -> dict:
+        teacher = models.load(upstream.path).to(runtime.device(p.device))
+        batches = text.batches(p.batch_size, p.seed, p.cross_documents)
+        masked = iter(masked_batches(batches, text.tokenizer, seed=p.seed))
+        windows = updates.windows(masked, p.accumulation, p.tokens_per_update)
+        cache = teachers.write(
+            teacher, chain.from_iterable(islice(windows, p.distill_steps)), folder,
+            top_k=p.teacher_top_k, temperature=p.temperature, precision=p.precision,
+        )  # fmt: skip
+        return {"batches": cache.batches}
+
+    return teachers.Cache(get_or_make("teacher", p.arch, settings, [upstream], p.seed, make).path)

@@ -1,0 +1,187 @@
+"""Tagging: files in CoNLL columns, rows of words and tags, generated press releases."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ctd_lib.data import contents, formats, schemes, synthetic
+from ctd_lib.data.formats import TaggedDocument
+from ctd_lib.errors import CtdError
+from ctd_lib.tasks.loaders import common
+from ctd_lib.tasks.loaders.common import Loaded, Request
+from ctd_lib.tasks.tagging import OUTSIDE, TaggedText
+
+TRAIN_DOCUMENTS = {"wikigold": 100, "litbank": 80}
+"""The first so many of data without an official split train, the others test."""
+
+
+def conll2003_packaged(request: Request) -> Loaded:
+    """CoNLL-2003, train and test part."""
+    return _tagged(*(_examples(contents.conll2003(p), request) for p in ("train", "test")), request)
+
+
+def conll2003_local(request: Request) -> Loaded:
+    """Files train.txt and test.txt in a folder."""
+    files = [common.need(request.source.path, f"{part}.txt") for part in ("train", "test")]
+    return _tagged(*(_examples(formats.read_conll(path), request) for path in files), request)
+
+
+def conll_parts(request: Request) -> Loaded:
+    """Files TASK.train.iob2.conll and TASK.test.iob2.conll in a folder."""
+    folder, task = request.source.path, request.task
+    files = [common.need(folder, f"{task}.{part}.iob2.conll") for part in ("train", "test")]
+    return _tagged(*(_examples(formats.read_conll(path), request) for path in files), request)
+
+
+def documents_of_one_file(request: Request) -> Loaded:
+    """A file whose first documents train and whose others test, as `TRAIN_DOCUMENTS` has it."""
+    found = formats.read_conll(request.source.path)
+    count = TRAIN_DOCUMENTS[request.task]
+    parts = (_examples(part, request) for part in (found[:count], found[count:]))
+    return _tagged(*parts, request)
+
+
+def rows_hub(request: Request) -> Loaded:
+    """A data set of words and tags in rows, of whatever column names."""
+    if request.context == "document" and request.task == "conll2003":
+        raise CtdError(f"{request.source.spec} marks no documents; local and packaged data do.")
+    found = common.hub(request)
+    parts = [common.split(found, name, request) for name in ("train", "test")]
+    return _tagged(*(rows(part, request.source.spec, part.features) for part in parts), request)
+
+
+def gonerd_local(request: Request) -> Loaded:
+    """Files train and test in a folder: JSON Lines as on the hub, or CoNLL columns."""
+    files = [
+        common.need(request.source.path, f"{part}.jsonl", f"{part}.conll")
+        for part in ("train", "test")
+    ]
+    return _tagged(*(_user_file(path, request) for path in files), request)
+
+
+def press_ner(request: Request) -> Loaded:
+    """Generated press releases with their entities."""
+    train, test = (
+        [TaggedText(r.name, *zip(*itertools.chain(*r.sentences), strict=True)) for r in part]
+        for part in common.generated(request, synthetic.press)
+    )
+    return _tagged(train, test, request)
+
+
+def user_tagging(request: Request) -> Loaded:
+    """Two files, in CoNLL columns or JSON Lines with a list of words and one of tags.
+
+    An example is a document where a CoNLL file marks several, else a sentence.
+    """
+    train, test = (_user_file(path, request) for path in (request.source.path, request.test_file))
+    return _tagged(train, test, request)
+
+
+def _user_file(path: Path, request: Request) -> list[TaggedText]:
+    if {".jsonl", ".json"} & set(path.suffixes):
+        return rows(formats.read_records(path), path)
+    return _examples(formats.read_conll(path), request)
+
+
+def _examples(found: list[TaggedDocument], request: Request) -> list[TaggedText]:
+    whole = request.context == "document" or (request.context is None and len(found) > 1)
+    return documents(found) if whole else sentences(found)
+
+
+def documents(found: list[TaggedDocument]) -> list[TaggedText]:
+    """One example a document."""
+    return [
+        TaggedText(document.name, *zip(*itertools.chain(*document.sentences), strict=True))
+        for document in found
+    ]
+
+
+def sentences(found: list[TaggedDocument]) -> list[TaggedText]:
+    """One example a sentence."""
+    return [
+        TaggedText(f"{document.name}/{number}", *zip(*sentence, strict=True))
+        for document in found
+        for number, sentence in enumerate(document.sentences)
+    ]
+
+
+def rows(records: Iterable[dict], where: Path | str, features: dict | None = None) -> list:
+    """Examples from rows with a list of words and a list of tags as long, found by their content.
+
+    Tags are texts like B-PER, or numbers where `features` (of a hub's data set) names them.
+
+    Raises:
+        CtdError: no such two columns, lists of different length, or tags of no scheme.
+    """
+    records = [record for record in records if any(record.values())]
+    if not records:
+        return []
+    names = {name: _class_names(feature) for name, feature in (features or {}).items()}
+    tags_name, words_name = _columns(records, names, where)
+    names_of = names.get(tags_name)
+    places, words, tags = [], [], []
+    for number, record in enumerate(records, 1):
+        found = record[tags_name]
+        if len(found) != len(record[words_name]):
+            raise CtdError(
+                f"{where} record {number} has {len(record[words_name])} words in {words_name!r} "
+                f"and {len(found)} tags in {tags_name!r}."
+            )
+        places.append([number] * len(found))
+        words.append(tuple(record[words_name]))
+        tags.append([names_of[tag] for tag in found] if names_of else list(found))
+    converted = schemes.to_iob2(tags, places, where, "record")
+    return [
+        TaggedText(str(record.get("id", number)), words[number], tuple(converted[number]))
+        for number, record in enumerate(records)
+        if words[number]
+    ]
+
+
+def _columns(records: list[dict], names: dict, where: Path | str) -> tuple[str, str]:
+    """The names of the columns with tags and with words."""
+    lists = {n: [r.get(n) for r in records] for n, v in records[0].items() if isinstance(v, list)}
+    flat = {n: [v for row in c if row for v in row] for n, c in lists.items()}
+    texts = [n for n, values in flat.items() if values and all(isinstance(v, str) for v in values)]
+    tags = [n for n in flat if names.get(n)]
+    tags = [n for n in tags if {"O"} & set(names[n])] or tags
+    tags = tags or [n for n in texts if all(schemes.TAG.fullmatch(v) for v in flat[n])]
+    words = [n for n in texts if n not in tags]
+    preferred = [n for n in tags if "ner" in n.lower()] or tags
+    if not preferred or not words:
+        has = ", ".join(f"{name} ({type(value).__name__})" for name, value in records[0].items())
+        raise CtdError(
+            f"{where} has {has}; a list of words and a list of tags are wanted, the tags as texts "
+            "such as B-PER or as class labels with names."
+        )
+    return preferred[0], next((n for n in ("tokens", "words") if n in words), words[0])
+
+
+def _class_names(feature) -> Sequence[str] | None:
+    """The names of a list of class labels."""
+    return getattr(getattr(feature, "feature", None), "names", None)
+
+
+def _tagged(train: list[TaggedText], test: list[TaggedText], request: Request) -> Loaded:
+    """With B- and I- of every type in the training part, after O."""
+    types = {tag[2:] for example in train for tag in example.tags if tag != OUTSIDE}
+    for example in test if train else ():
+        for tag in example.tags:
+            if tag != OUTSIDE and tag[2:] not in types:
+                where = request.source.spec
+                if request.test_file:
+                    where = f"{request.test_file}{_line_of(tag, request.test_file)}"
+                raise CtdError(
+                    f"{where}, {example.name}: tag {tag!r} is of no type in the training part, "
+                    f"which has {', '.join(sorted(types)) or 'none'}."
+                )
+    labels = (OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(types) for prefix in "BI"))
+    return Loaded(train, test, labels)
+
+
+def _line_of(tag: str, path: Path) -> str:
+    """Where a type of tag first stands in a file."""
+    for number, line in enumerate(formats.lines(formats.read_bytes(path), path), 1):
+        if line.split()[-1:] and line.split()[-1][1:] == tag[1:]:
+            return f" line {number}"
+    return ""

@@ -1,0 +1,242 @@
+"""Question answering: SQuAD, whole articles of SQuAD, HotpotQA, TriviaQA, generated releases."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ctd_lib.data import formats, synthetic
+from ctd_lib.data.formats import Question
+from ctd_lib.errors import CtdError
+from ctd_lib.tasks.loaders import common
+from ctd_lib.tasks.loaders.common import Loaded, Request
+
+SQUAD_TRAIN_ARTICLES = 38
+YES_NO = "yes no\n"
+MAX_OCCURRENCES = 16
+"""Places of an answer that are kept: the first ones, since a cut takes the last."""
+
+
+def squad_local(request: Request) -> Loaded:
+    """A folder with SQuAD 1.1: train and dev, or dev alone, whose first 38 articles then train."""
+    dev = formats.read_squad(common.need(request.source.path, "dev-v1.1.json"))
+    if train_file := common.find(request.source.path, "train-v1.1.json"):
+        return Loaded(formats.read_squad(train_file), dev)
+    articles = list(_articles(dev))
+    train, test = articles[:SQUAD_TRAIN_ARTICLES], articles[SQUAD_TRAIN_ARTICLES:]
+    return Loaded(
+        list(itertools.chain(*train)), list(itertools.chain(*test)), part="dev split by article"
+    )
+
+
+def squad_hub(request: Request) -> Loaded:
+    """A data set in the layout of rajpurkar/squad."""
+    found = common.hub(request)
+    parts = [common.split(found, name, request) for name in ("train", "validation")]
+    return Loaded(*([_hub_question(row) for row in part] for part in parts))
+
+
+def _hub_question(row: dict) -> Question:
+    answers = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+    return Question(row["id"], row["title"], row["context"], row["question"], tuple(answers))
+
+
+def _articles(questions: Iterable[Question]) -> Iterator[list[Question]]:
+    for _, group in itertools.groupby(questions, key=lambda question: question.title):
+        yield list(group)
+
+
+def squad_long_local(request: Request) -> Loaded:
+    """SQuAD's articles with all their paragraphs as one context, cut where the model ends."""
+    return _whole_articles(squad_local(request))
+
+
+def squad_long_hub(request: Request) -> Loaded:
+    """As `squad_long_local`."""
+    return _whole_articles(squad_hub(request))
+
+
+def _whole_articles(loaded: Loaded) -> Loaded:
+    parts = ([q for a in _articles(part) for q in _whole_article(a)] for part in loaded[:2])
+    return Loaded(*parts, part=loaded.part)
+
+
+def _whole_article(questions: list[Question]) -> list[Question]:
+    starts, length = {}, 0
+    for context in dict.fromkeys(question.context for question in questions):
+        starts[context] = length
+        length += len(context) + 1
+    whole = "\n".join(starts)
+    return [
+        replace(
+            question,
+            context=whole,
+            answers=tuple((t, starts[question.context] + s) for t, s in question.answers),
+            windows=False,
+        )
+        for question in questions
+    ]
+
+
+def hotpotqa_local(request: Request) -> Loaded:
+    """A folder with the official files of the distractor setting, or with samples of them."""
+    folder = request.source.path
+    official = "hotpot_train_v1.1.json", "hotpot_dev_distractor_v1.json"
+    samples = "train_sample.jsonl", "dev_distractor_sample.jsonl"
+    files = [common.need(folder, *names) for names in zip(official, samples, strict=True)]
+    is_sample = any("_sample" in path.name for path in files)
+    parts = (
+        [hotpotqa(row, f"{path} record {n}") for n, row in enumerate(formats.read_records(path), 1)]
+        for path in files
+    )
+    return Loaded(*parts, part="sample" if is_sample else "")
+
+
+def hotpotqa_hub(request: Request) -> Loaded:
+    """A data set in the layout of hotpotqa/hotpot_qa, distractor setting."""
+    found = common.hub(request, "distractor")
+    parts = [common.split(found, name, request) for name in ("train", "validation")]
+    spec = request.source.spec
+    return Loaded(
+        *([hotpotqa(row, f"{spec} row {n}") for n, row in enumerate(part)] for part in parts)
+    )
+
+
+def hotpotqa(record: dict, where: str) -> Question:
+    """A question over ten paragraphs, titles and all, that are joined in their order.
+
+    The context opens with the words "yes no", so that these answers are spans like any other. A
+    span to train on stands in a supporting sentence, or anywhere where none of them has it.
+
+    Args:
+        record: in the official layout or in the hub's.
+        where: names the record in a complaint.
+    """
+    try:
+        paragraphs, facts = record["context"], record["supporting_facts"]
+        if isinstance(paragraphs, dict):
+            paragraphs = zip(paragraphs["title"], paragraphs["sentences"], strict=True)
+            facts = zip(facts["title"], facts["sent_id"], strict=True)
+        supporting = {(title, sentence) for title, sentence in facts}
+        answer, kind = record["answer"], record["type"]
+        number, question = record.get("_id", record.get("id")), record["question"]
+        context, spans = YES_NO, []
+        for title, sentences in paragraphs:
+            context += f"{title}\n"
+            for index, sentence in enumerate(sentences):
+                if (title, index) in supporting:
+                    spans.append((len(context), len(context) + len(sentence)))
+                context += sentence
+            context += "\n"
+    except (KeyError, TypeError, ValueError) as error:
+        raise CtdError(f"{where} is not in HotpotQA's layout: {error!r}.") from error
+    if answer in YES_NO.split():
+        answers = [(answer, YES_NO.index(answer))]
+    else:
+        every = occurrences([answer], context, len(YES_NO))
+        inside = [a for a in every if any(s <= a[1] and a[1] + len(a[0]) <= e for s, e in spans)]
+        answers = (inside or every)[:MAX_OCCURRENCES]
+    return Question(
+        str(number), "", context, question, tuple(answers), accepted=(answer,), kind=kind,
+        rules="hotpotqa", windows=False,
+    )  # fmt: skip
+
+
+def occurrences(texts: Iterable[str], context: str, start: int = 0) -> list[tuple[str, int]]:
+    """Where any of some texts stands as whole words, whatever the case, as the context has it."""
+    longest_first = sorted({text for text in texts if text.strip()}, key=len, reverse=True)
+    if not longest_first:
+        return []
+    pattern = "|".join(map(re.escape, longest_first))
+    found = re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE).finditer(context, start)
+    return [(match.group(), match.start()) for match in found]
+
+
+def triviaqa_local(request: Request) -> Loaded:
+    """A folder with the official rc layout (qa/, evidence/), or with the fixture rc_fixture.jsonl.
+
+    Of the official data, the Wikipedia domain.
+    """
+    folder = request.source.path
+    if fixture := common.find(folder, "rc_fixture.jsonl"):
+        rows = formats.read_records(fixture)
+        dev = [row for row in rows if "dev" in row["split"]]
+        train = [row for row in rows if "train" in row["split"]]
+        return Loaded(*([_fixture_trivia(row) for row in p] for p in (train, dev)), part="fixture")
+    files = [common.need(folder, f"qa/wikipedia-{part}.json") for part in ("train", "dev")]
+    return Loaded(*(list(_official_trivia(path, folder)) for path in files))
+
+
+def _fixture_trivia(row: dict) -> Question:
+    documents = [(document["title"], document["text"]) for document in row["documents"]]
+    return triviaqa(
+        row["question_id"], row["question"], [row["answer"], *row["aliases"]], documents
+    )
+
+
+def _official_trivia(path: Path, folder: Path) -> Iterator[Question]:
+    try:
+        entries = json.loads(formats.read_text(path))["Data"]
+        for entry in entries:
+            pages = [
+                (p["Title"], formats.read_text(folder / "evidence" / "wikipedia" / p["Filename"]))
+                for p in entry["EntityPages"]
+            ]
+            answer = entry["Answer"]
+            yield triviaqa(
+                entry["QuestionId"], entry["Question"], answer["Aliases"], pages,
+                answer["NormalizedAliases"],
+            )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise CtdError(f"{path} is not in TriviaQA's layout: {error!r}.") from error
+
+
+def triviaqa_hub(request: Request) -> Loaded:
+    """A data set in the layout of mandarjoshi/trivia_qa, reading comprehension."""
+    found = common.hub(request, "rc")
+    parts = [common.split(found, name, request) for name in ("train", "validation")]
+    return Loaded(*([_hub_trivia(row) for row in part] for part in parts))
+
+
+def _hub_trivia(row: dict) -> Question:
+    pages, results, answer = row["entity_pages"], row["search_results"], row["answer"]
+    documents = [
+        *zip(pages["title"], pages["wiki_context"], strict=True),
+        *zip(results["title"], results["search_context"], strict=True),
+    ]
+    return triviaqa(
+        row["question_id"], row["question"], answer["aliases"], documents,
+        answer["normalized_aliases"],
+    )  # fmt: skip
+
+
+def triviaqa(
+    number: str,
+    question: str,
+    aliases: Iterable[str],
+    documents: Iterable[tuple[str, str]],
+    normalized: Iterable[str] = (),
+) -> Question:
+    """A question over its evidence documents, joined in their order, titles and all.
+
+    Its answers are the first places where an alias stands in them; none may be there.
+    """
+    aliases = list(aliases)
+    context = "\n\n".join(f"{title}\n{text}" for title, text in documents)
+    return Question(
+        number, "", context, question, tuple(occurrences(aliases, context)[:MAX_OCCURRENCES]),
+        accepted=tuple(normalized) or tuple(dict.fromkeys(aliases)), rules="triviaqa",
+        windows=False,
+    )  # fmt: skip
+
+
+def press_qa(request: Request) -> Loaded:
+    """Generated press releases with a question about each."""
+    return Loaded(*common.generated(request, synthetic.press_questions))
+
+
+def user_span_qa(request: Request) -> Loaded:
+    """Two files in SQuAD's layout."""
+    return Loaded(*(formats.read_squad(path) for path in (request.source.path, request.test_file)))

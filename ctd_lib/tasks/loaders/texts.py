@@ -1,0 +1,179 @@
+"""Classification: GLUE, movie reviews, a user's own texts."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ctd_lib.data import contents, formats
+from ctd_lib.errors import CtdError
+from ctd_lib.tasks.classification import Text
+from ctd_lib.tasks.loaders import common
+from ctd_lib.tasks.loaders.common import Loaded, Request
+
+SENTIMENTS = ("negative", "positive")
+
+
+class Glue(NamedTuple):
+    """The layout of a GLUE task: its text columns, and its classes in the order of their ids."""
+
+    first: str
+    second: str | None
+    labels: tuple[str, ...]
+    kinds: tuple[str, ...] = ("",)
+    """Parts of its dev set."""
+
+
+GLUE = {
+    "cola": Glue("sentence", None, ("unacceptable", "acceptable")),
+    "sst2": Glue("sentence", None, SENTIMENTS),
+    "mrpc": Glue("sentence1", "sentence2", ("not_equivalent", "equivalent")),
+    "qqp": Glue("question1", "question2", ("not_duplicate", "duplicate")),
+    "stsb": Glue("sentence1", "sentence2", ()),
+    "mnli": Glue(
+        "premise",
+        "hypothesis",
+        ("entailment", "neutral", "contradiction"),
+        ("matched", "mismatched"),
+    ),
+    "qnli": Glue("question", "sentence", ("entailment", "not_entailment")),
+    "rte": Glue("sentence1", "sentence2", ("entailment", "not_entailment")),
+    "wnli": Glue("sentence1", "sentence2", ("not_entailment", "entailment")),
+}
+"""As `nyu-mll/glue` has them. Test labels are not public: the dev part is the test here."""
+ENDINGS = ("jsonl", "tsv", "json")
+
+
+def glue_local(request: Request) -> Loaded:
+    """Files TASK.train and TASK.dev (of MNLI dev_matched and dev_mismatched) in a folder.
+
+    Where parts are missing, TASK.train-sample trains, and a fifth of TASK.pool, or of the sample,
+    is the test; the source's name says so.
+    """
+    folder, task = request.source.path, request.task
+    layout = GLUE[task]
+
+    def texts(*parts: str, kind: str = "") -> list[Text]:
+        found = common.find(folder, *(f"{task}.{p}.{ending}" for p in parts for ending in ENDINGS))
+        if found is None:
+            return []
+        return _glue_texts(formats.read_records(found), task, found, kind)
+
+    train, test = texts("train"), []
+    for kind in layout.kinds:
+        test += texts(f"dev_{kind}" if kind else "dev", kind=kind)
+    if train and test:
+        return Loaded(train, test, layout.labels)
+    sample, pool = texts("train-sample"), texts("pool")
+    if test and sample:
+        return Loaded(sample, test, layout.labels, "train sample")
+    if not (rest := pool or sample):
+        common.need(folder, f"{task}.dev.jsonl" if train else f"{task}.train.jsonl")
+    train, test = common.split_by_text(rest, lambda text: f"{text.text}\n{text.pair}")
+    part = "pool of train pairs, not the official dev" if pool else "fixture, not the official dev"
+    return Loaded(train, test, layout.labels, part)
+
+
+def glue_hub(request: Request) -> Loaded:
+    """A data set in the layout of nyu-mll/glue."""
+    found = common.hub(request, request.task)
+    layout, where = GLUE[request.task], request.source.spec
+    train = _glue_texts(common.split(found, "train", request), request.task, where)
+    test = []
+    for kind in layout.kinds:
+        part = common.split(found, f"validation_{kind}" if kind else "validation", request)
+        test += _glue_texts(part, request.task, where, kind)
+    return Loaded(train, test, layout.labels)
+
+
+def _glue_texts(
+    records: Iterable[dict], task: str, where: Path | str, kind: str = ""
+) -> list[Text]:
+    first, second, labels, _ = GLUE[task]
+    texts = []
+    for number, record in enumerate(records, 1):
+        try:
+            pair = record[second] if second else None
+            label = record["label"]
+            if labels and label in labels:
+                label = labels.index(label)
+            label = int(label) if labels else float(label)
+            texts.append(Text(record[first], pair, label, kind))
+        except (KeyError, TypeError, ValueError) as error:
+            wanted = ", ".join(name for name in (first, second, "label") if name)
+            raise CtdError(
+                f"{where} record {number} is no {task} record; it needs {wanted}."
+            ) from error
+        if labels and not 0 <= label < len(labels):
+            raise CtdError(
+                f"{where} record {number} has label {label}; {task} knows 0 to {len(labels) - 1}."
+            )
+    return texts
+
+
+def stsb_packaged(request: Request) -> Loaded:
+    """STS-B's train and dev part; the test part stays for a last measurement."""
+    train, dev = (
+        [Text(p.first, p.second, p.score) for p in contents.stsb(part)] for part in ("train", "dev")
+    )
+    return Loaded(train, dev)
+
+
+def movie_sentences(request: Request) -> Loaded:
+    """Rated sentences; a fifth of them, chosen by their text alone, is the test part."""
+    every = [Text(found.text, None, found.label) for found in contents.movie_sentences()]
+    return Loaded(*common.split_by_text(every, lambda text: text.text), SENTIMENTS)
+
+
+def movie_reviews(request: Request) -> Loaded:
+    """Whole reviews in one file of records with text and label (0 or 1); a fifth is the test."""
+    every = user_texts(request.source.path)
+    if unknown := {text.label for text in every} - {0, 1}:
+        raise CtdError(f"{request.source.path}: label {min(unknown, key=str)!r} is not 0 or 1.")
+    return Loaded(*common.split_by_text(every, lambda text: text.text), SENTIMENTS)
+
+
+def user_classification(request: Request) -> Loaded:
+    """Two files of records with text, label and maybe text_pair; fractional labels are scores."""
+    train, test = (user_texts(path) for path in (request.source.path, request.test_file))
+    if all(isinstance(example.label, float) for example in train):
+        if odd := next((n for n, e in enumerate(test, 1) if isinstance(e.label, str)), None):
+            raise CtdError(
+                f"{request.test_file} record {odd}: label {test[odd - 1].label!r} is no number, "
+                "but the training file has scores."
+            )
+        return Loaded(train, [replace(e, label=float(e.label)) for e in test])
+    labels = tuple(sorted({str(example.label) for example in train}))
+    index_of = {label: index for index, label in enumerate(labels)}
+    for number, example in enumerate(test, 1):
+        if str(example.label) not in index_of:
+            raise CtdError(
+                f"{request.test_file} record {number}: label {str(example.label)!r} is unknown; "
+                f"the training file has {', '.join(labels)}."
+            )
+    indexed = ([replace(e, label=index_of[str(e.label)]) for e in part] for part in (train, test))
+    return Loaded(*indexed, labels)
+
+
+def user_texts(path: Path) -> list[Text]:
+    """The records of a file with text, label and maybe text_pair.
+
+    Raises:
+        CtdError: a record lacks a field or has an empty text.
+    """
+    records = formats.read_records(path)
+    wanted = {"text": str, "label": str | int | float}
+    if records and "text_pair" in records[0]:
+        wanted["text_pair"] = str
+    for number, record in enumerate(records, 1):
+        for name, kind in wanted.items():
+            if not isinstance(record.get(name), kind):
+                raise CtdError(f"{path} record {number} has no proper field {name!r}.")
+        if not record["text"].strip():
+            raise CtdError(f"{path} record {number}: its text is empty.")
+    return [
+        Text(
+            record["text"], record["text_pair"] if "text_pair" in wanted else None, record["label"]
+        )
+        for record in records
+    ]

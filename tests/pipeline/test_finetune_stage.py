@@ -1,0 +1,79 @@
+"""The stage of finetuning: shared features, kept predictions, task distillation."""
+
+import json
+
+import pytest
+
+from ctd_lib import bootstrap, params, pipeline, predictions, records, where
+from ctd_lib.errors import CtdError
+
+PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
+CONLL = "\n".join(f"{name}\tB-PER\nspoke\tO\nin\tO\n{city}\tB-LOC\n" for name, city in PEOPLE)
+
+
+@pytest.fixture
+def tagging(tmp_path):
+    (tmp_path / "a.conll").write_text(CONLL)
+    return {
+        "task": "tagging", "train_file": str(tmp_path / "a.conll"), "epochs": 1,
+        "test_file": str(tmp_path / "a.conll"), "finetune_batch_size": 2,
+    }  # fmt: skip
+
+
+def kept(artifact):
+    return predictions.read(artifact.path / pipeline.PREDICTIONS)
+
+
+def test_teacher_and_student_share_features_and_keep_their_predictions(home, make, tagging, capsys):
+    made = {}
+    for role in ("teacher", "student"):
+        made[role] = pipeline.finetune(make(params.FinetuneParams, role=role, **tagging))
+    said = capsys.readouterr().out
+    assert said.count("features tagging: making") == 1
+    assert said.count("features tagging: found, reused") == 1
+    for artifact in made.values():
+        found = kept(artifact)
+        for name, score in artifact.values["scores"].items():
+            whole = bootstrap.scorer(found, name)([[1.0] * 4])
+            assert whole == pytest.approx([score]), name
+    comparison = bootstrap.compare([kept(made["teacher"])], [kept(made["student"])])
+    assert comparison.teacher.value == made["teacher"].values["score"]
+    assert len(where.items(kept(made["teacher"]))) >= 8
+    values = records.load("quick").query("kind == 'finetune'")["values"]
+    assert {v["global_attention"] for v in values} == {"none"}
+    assert all(v["upper_bound"] == 1 and v["entities"] == v["read_entities"] == 8 for v in values)
+
+
+def test_a_cut_bounds_the_score_in_the_record(home, make, tagging):
+    # A document of 16 words in 12 tokens: the first word, 10 others, the last token.
+    (home / "a.conll").write_text(CONLL)
+    files = {"train_file": str(home / "a.conll"), "test_file": str(home / "a.conll")}
+    given = tagging | files | {"task_context": "document", "task_max_length": 12}
+    values = pipeline.finetune(make(params.FinetuneParams, arch="full", **given)).values
+    assert (values["entities"], values["truncated_examples"], values["lost_labels"]) == (8, 1, 6)
+    assert values["read_entities"] == 5
+    assert values["upper_bound"] == values["upper_bounds"]["entity_f1"] == pytest.approx(10 / 13)
+    assert values["score"] <= values["upper_bound"]
+
+
+def test_task_distillation_takes_the_finetuned_teacher(home, make, tagging):
+    chosen = make(params.FinetuneParams, role="student", task_distill_weight=1.0, **tagging)
+    artifact = pipeline.finetune(chosen)
+    manifest = json.loads((artifact.path / "manifest.json").read_text())
+    roles = records.load("quick").query("kind == 'finetune'")
+    assert sorted(roles.role) == ["student", "teacher"]
+    assert set(roles[roles.role == "teacher"].key) < set(manifest["upstream"])
+    assert "task_distill" in (artifact.path / pipeline.STEP_LOG).read_text().splitlines()[0]
+    with pytest.raises(CtdError, match="only a student learns"):
+        pipeline.finetune(
+            make(params.FinetuneParams, role="teacher", task_distill_weight=1.0, **tagging)
+        )
+
+
+def test_global_attention_is_recorded_and_refused_where_it_is_built_in(home, make, tagging):
+    chosen = make(params.FinetuneParams, global_attention="every-4", **tagging)
+    assert pipeline.finetune(chosen).values["global_attention"] == "every-4"
+    with pytest.raises(CtdError, match="cannot be chosen for arch bigbird"):
+        pipeline.finetune(
+            make(params.FinetuneParams, arch="bigbird", global_attention="first", **tagging)
+        )

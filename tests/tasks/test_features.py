@@ -1,0 +1,57 @@
+"""Features survive a folder, and global attention goes where its policy says."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctd_lib import tasks
+from ctd_lib.errors import CtdError
+from ctd_lib.tasks import features
+
+SIZES = {"train_examples": 3, "test_examples": 2}
+
+
+@pytest.mark.parametrize("name", ["press-ner", "press-qa", "classification"])
+def test_features_come_back_from_their_folder(name, tokenizer, tmp_path):
+    family = tasks.FAMILIES["classification"]
+    if name == "classification":
+        examples, labels = [family.Text("in the sun", None, 1), family.Text("in", None, 0)], "ab"
+    else:
+        data = tasks.load(name, **SIZES)
+        family, examples, labels = tasks.family(data), data.train, data.labels
+    made = family.encode(examples, tokenizer, 256, labels)
+    features.save(made, tmp_path / "train")
+    found = features.load(tmp_path / "train")
+    assert len(found) == len(made) and set(found[0]) == set(made[0])
+    for before, after in zip(made, found, strict=True):
+        for key, value in before.items():
+            assert np.array_equal(value, after[key]) and type(value) is type(after[key]), key
+    batches = [family.collate(part, tokenizer.pad_token_id, "first") for part in (made, found)]
+    assert all(torch.equal(batches[0][key], batches[1][key]) for key in batches[0])
+
+
+@pytest.mark.parametrize(
+    ("policy", "positions"),
+    [
+        ("none", [[], []]),
+        ("first", [[0], [0]]),
+        ("question", [[0, 1, 2], [0]]),
+        ("every-3", [[0, 3, 6], [0, 3]]),
+    ],
+)
+def test_where_global_attention_goes(policy, positions):
+    rows = [(8, 3), (5, 1)]
+    made = [{"input_ids": np.ones(n, np.int32), "question_tokens": q} for n, q in rows]
+    mask = features.collate(made, 0, policy)["global_attention_mask"]
+    assert [row.nonzero().flatten().tolist() for row in mask] == positions
+    assert "global_attention_mask" not in features.collate(made, 0, None)
+
+
+def test_policies_that_there_are():
+    assert features.policy(None, "question") == "question"
+    assert features.policy("every-12", "none") == "every-12"
+    with pytest.raises(CtdError, match="'question', but the examples of this task have none"):
+        features.policy("question", "first")
+    for unknown in ("last", "every-0", "every-x"):
+        with pytest.raises(CtdError, match="none, first, question, every-N"):
+            features.policy(unknown, "first")

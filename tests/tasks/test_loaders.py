@@ -1,0 +1,232 @@
+"""What loaders make of each layout, and how they complain about bad files."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from ctd_lib import runtime, tasks
+from ctd_lib.data.formats import Question
+from ctd_lib.errors import CtdError
+from ctd_lib.tasks.loaders import ner, qa
+
+HOTPOT = {
+    "_id": "h1", "question": "Who ruled the older city?", "answer": "King Tom", "type": "bridge",
+    "supporting_facts": [["Rome", 1]], "level": "easy",
+    "context": [
+        ["King Tom", ["King Tom is a film."]], ["Rome", ["Rome is old.", " King Tom ruled."]]
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def neither_hub_nor_data(monkeypatch):
+    monkeypatch.setattr(runtime, "hub_answers", lambda: False)
+    monkeypatch.delenv("CTD_DATA", raising=False)
+
+
+def test_hotpotqa_trains_on_the_supporting_sentence():
+    question = qa.hotpotqa(HOTPOT, "here")
+    assert question.context == (
+        "yes no\nKing Tom\nKing Tom is a film.\nRome\nRome is old. King Tom ruled.\n"
+    )
+    assert question.answers == (("King Tom", question.context.rindex("King Tom")),)
+    assert (question.golds, question.kind, question.rules) == (("King Tom",), "bridge", "hotpotqa")
+    elsewhere = qa.hotpotqa(HOTPOT | {"supporting_facts": [["Rome", 0]]}, "here")
+    assert len(elsewhere.answers) == 3
+
+
+@pytest.mark.parametrize("answer", ["yes", "no"])
+def test_hotpotqa_yes_and_no_are_the_first_words(answer):
+    question = qa.hotpotqa(HOTPOT | {"answer": answer}, "here")
+    ((text, start),) = question.answers
+    assert question.context[start : start + len(text)] == answer and start < len("yes no")
+
+
+def test_hotpotqa_official_files_and_samples(tmp_path):
+    (tmp_path / "hotpot_train_v1.1.json").write_text(json.dumps([HOTPOT]))
+    (tmp_path / "dev_distractor_sample.jsonl").write_text(json.dumps(HOTPOT))
+    assert tasks.load("hotpotqa", source=str(tmp_path)).source == f"local:{tmp_path} (sample)"
+    (tmp_path / "hotpot_dev_distractor_v1.json").write_text(json.dumps([HOTPOT, HOTPOT]))
+    data = tasks.load("hotpotqa", source=str(tmp_path))
+    assert (data.source, len(data.test)) == (f"local:{tmp_path}", 2)
+    (tmp_path / "hotpot_train_v1.1.json").write_text(json.dumps([HOTPOT, {"question": "?"}]))
+    with pytest.raises(CtdError, match=r"v1\.1\.json record 2 is not in HotpotQA's layout"):
+        tasks.load("hotpotqa", source=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("texts", "context", "found"),
+    [
+        (["York"], "New York, YORK, Yorkish", [("York", 4), ("YORK", 10)]),
+        (["New York", "York"], "new york", [("new york", 0)]),
+        (["U.S."], "the U.S. and USA", [("U.S.", 4)]),
+        (["", " "], "nothing", []),
+    ],
+)
+def test_occurrences_are_whole_words_in_any_case(texts, context, found):
+    assert qa.occurrences(texts, context) == found
+
+
+def test_triviaqa_official_layout(tmp_path):
+    (tmp_path / "qa").mkdir()
+    (tmp_path / "evidence" / "wikipedia").mkdir(parents=True)
+    (tmp_path / "evidence" / "wikipedia" / "Rome.txt").write_text("Rome is the Eternal City.")
+    entry = {
+        "QuestionId": "t1", "Question": "Which?",
+        "Answer": {"Aliases": ["The Eternal City"], "NormalizedAliases": ["eternal city"]},
+        "EntityPages": [{"Title": "Rome", "Filename": "Rome.txt"}],
+    }  # fmt: skip
+    for part in ("train", "dev"):
+        path = tmp_path / "qa" / f"wikipedia-{part}.json"
+        path.write_text(json.dumps({"Data": [entry]}))
+    (question,) = tasks.load("triviaqa", source=str(tmp_path)).test
+    assert question.context == "Rome\nRome is the Eternal City."
+    assert question.answers == (("the Eternal City", 13),)
+    assert (question.golds, question.windows) == (("eternal city",), False)
+
+
+def test_squad_long_joins_the_paragraphs_of_an_article():
+    def question(context, answer, title="t"):
+        answers = ((answer, context.index(answer)),)
+        return Question(f"{title}-{answer}", title, context, "what?", answers)
+
+    parts = [question("a cat", "cat"), question("a cat", "a"), question("the dog", "dog"),
+             question("x", "x", "other")]  # fmt: skip
+    whole = [q for article in qa._articles(parts) for q in qa._whole_article(article)]
+    assert [q.context for q in whole] == ["a cat\nthe dog"] * 3 + ["x"]
+    for before, after in zip(parts, whole, strict=True):
+        ((text, start),) = after.answers
+        assert after.context[start : start + len(text)] == text == before.answers[0][0]
+        assert not after.windows
+
+
+@pytest.mark.parametrize(
+    ("records", "features"),
+    [
+        ([{"tokens": ["Ada", "left"], "ner": ["B-PER", "O"]}], None),
+        ([{"words": ["Ada", "left"], "pos": ["N", "V"], "tags": ["I-PER", "O"]}], None),
+        ([{"words": ["Ada", "left"], "pos_tags": [1, 0], "ner_tags": [1, 0]}], ["O", "B-PER"]),
+        ([{"text": ["Ada", "left"], "labels": ["S-PER", "O"]}], None),
+    ],
+)
+def test_rows_are_read_by_what_their_columns_hold(records, features):
+    named = {"ner_tags": SimpleNamespace(feature=SimpleNamespace(names=features))}
+    (example,) = ner.rows(records, "here", named if features else None)
+    assert (example.words, example.tags) == (("Ada", "left"), ("B-PER", "O"))
+
+
+@pytest.mark.parametrize(
+    ("records", "says"),
+    [
+        (
+            [{"text": "Ada left", "spans": [[0, 3]]}],
+            r"here has text \(str\), spans \(list\); a list",
+        ),
+        ([{"tokens": ["Ada"], "ner_tags": [1]}], "tags are wanted"),
+        ([{"tokens": ["Ada"], "tags": ["PER"]}], "tags are wanted"),
+        (
+            [{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a"], "tags": ["O", "O"]}],
+            "record 2 has 1",
+        ),
+        ([{"tokens": ["a", "b"], "tags": ["B-X", "I-Y"]}], "here record 1: tag 'I-Y'"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named(records, says):
+    with pytest.raises(CtdError, match=says):
+        ner.rows(records, "here")
+
+
+def test_a_users_tagging_file_may_be_jsonl(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"tokens": ["Ada", "left"], "tags": ["B-PER", "O"]}\n')
+    data = tasks.load("tagging", train_file=str(path), test_file=str(path))
+    assert data.test[0].tags == ("B-PER", "O") and data.labels == ("O", "B-PER", "I-PER")
+
+
+def test_glue_from_tables_with_names_as_labels(tmp_path):
+    for part in ("train", "dev_matched", "dev_mismatched"):
+        path = tmp_path / f"mnli.{part}.tsv"
+        path.write_text(f'premise\thypothesis\tlabel\na "q\t{part}\tcontradiction\nb\tc\t0\n')
+    data = tasks.load("mnli", source=str(tmp_path))
+    assert [example.label for example in data.test] == [2, 0, 2, 0]
+    assert [example.kind for example in data.test] == ["matched"] * 2 + ["mismatched"] * 2
+    assert data.train[0].text == 'a "q'
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        (["train", "dev"], ""),
+        (["train-sample", "dev"], " (train sample)"),
+        (["pool", "train-sample"], " (pool of train pairs, not the official dev)"),
+        (["train-sample"], " (fixture, not the official dev)"),
+    ],
+)
+def test_glue_parts_are_named_for_what_they_are(tmp_path, parts, says):
+    records = [{"question1": "a", "question2": str(n), "label": n % 2} for n in range(40)]
+    for part in parts:
+        (tmp_path / f"qqp.{part}.jsonl").write_text("\n".join(map(json.dumps, records)))
+    data = tasks.load("qqp", source=str(tmp_path))
+    assert data.source == f"local:{tmp_path}{says}"
+    assert data.train and data.test
+    if "dev" not in parts:
+        assert not set(data.train) & set(data.test) and len(data.train + data.test) == 40
+
+
+LONG = "\n".join(f"w{n} {'B-PER' if n % 50 == 0 else 'O'}" for n in range(40_000))
+USER_FILES = {
+    "wrong columns": ("tagging", "a.conll", b"Ada B-PER\nleft\n", "line 2 has one column"),
+    "unknown tag": ("tagging", "b.conll", b"x O\nMars B-PLANET\n", "line 2.*no type in the train"),
+    "not IOB2": ("tagging", "a.conll", b"Ada B-PER\n\nx I-LOC\n", "line 3.*continues no entity"),
+    "not text": ("tagging", "a.conll", b"\x00\xff\xfe", "line 1 is not UTF-8"),
+    "mixed encodings": ("tagging", "a.conll", b"Ada O\n\xfcber O\n", "line 2 is not UTF-8"),
+    "no documents": ("tagging", "a.conll", b"-DOCSTART-\tone\n\n", "the train part is empty"),
+    "not gzip": ("tagging", "a.conll.gz", b"Ada O\n", "not whole gzip"),
+    "SQuAD as CoNLL": ("tagging", "a.conll", b'{"data": []}', "tag.*no IOB2 tag"),
+    "no JSON": ("classification", "a.jsonl", b"text,label\nx,1\n", "line 1 is not JSON"),
+    "no field": ("classification", "a.jsonl", b'{"text": "x"}', "record 1.*field 'label'"),
+    "empty text": ("classification", "a.jsonl", b'{"text": " ", "label": 1}', "record 1.*empty"),
+    "unknown label": ("classification", "b.jsonl", b'{"text": "x", "label": "z"}', "record 1.*'z'"),
+    "no number": ("classification", "b.csv", b"text\n", "the test part is empty"),
+    "no SQuAD": ("span-qa", "a.json", b'{"questions": []}', "no list 'data'"),
+    "empty context": (
+        "span-qa", "a.json",
+        b'{"data": [{"paragraphs": [{"context": "", "qas": [{"id": 7, "question": "?", "answers":'
+        b' [{"text": "", "answer_start": 0}]}]}]}]}',
+        "question 7: its context is empty",
+    ),
+}  # fmt: skip
+GOOD = {
+    "tagging": ("good.conll", "Ada B-PER\nleft O\n"),
+    "classification": ("good.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n'),
+    "span-qa": ("good.json", json.dumps({"data": []})),
+}
+
+
+@pytest.mark.parametrize("name", USER_FILES)
+def test_bad_files_of_a_user(tmp_path, name):
+    task, bad, content, says = USER_FILES[name]
+    good, text = GOOD[task]
+    (tmp_path / good).write_text(text)
+    (tmp_path / bad).write_bytes(content)
+    files = [bad, good] if bad.startswith("a.") else [good, bad]
+    train, test = (str(tmp_path / file) for file in files)
+    with pytest.raises(CtdError, match=says) as caught:
+        tasks.load(task, train_file=train, test_file=test)
+    assert "\n" not in str(caught.value) and bad in str(caught.value)
+
+
+def test_a_document_of_200_000_tokens_is_cut_and_counted(tmp_path, tokenizer):
+    path = tmp_path / "long.conll"
+    path.write_text(LONG)
+    files = {"train_file": str(path), "test_file": str(path)}
+    data = tasks.load("tagging", context="document", **files)
+    family = tasks.family(data)
+    (feature,) = features = family.encode(data.test, tokenizer, 4096, data.labels)
+    counts, bounds = family.survival(features, data.test)
+    kept = counts["read_entities"]
+    assert len(feature["input_ids"]) == 4096 and feature["tokens"] > 200_000
+    assert counts["entities"] == 800 and 0 < kept < 82
+    assert bounds["entity_f1"] == pytest.approx(2 * kept / (800 + kept))
+    assert tasks.losses(features)["lost_labels"] > 35_000
