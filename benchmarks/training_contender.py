@@ -16,8 +16,8 @@ import transformers
 from contender import DTYPES, Memory, set_segments
 
 from ctd_lib import attention, distill
-from ctd_lib.masking import masked_batches
-from ctd_lib.student import layer_map, student_from_teacher
+from ctd_lib.distillation.student import layer_map, student_from_teacher
+from ctd_lib.training.masking import masked_batches
 
 STEPS = 10**6  # of the schedule; nobody asks for so many
 

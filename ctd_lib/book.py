@@ -13,8 +13,9 @@ from pathlib import Path
 
 import nbformat
 
-from ctd_lib import benchmarks, figures, paths, records, tables
+from ctd_lib import paths, records
 from ctd_lib.errors import CtdError
+from ctd_lib.report import benchmarks, figures, tables
 
 INJECTED = "injected-parameters"
 SUMMARY = "summary"

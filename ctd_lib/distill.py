@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctd_lib import models, relations, train
+from ctd_lib import models
+from ctd_lib.distillation import relations
+from ctd_lib.distillation.student import output_map
+from ctd_lib.distillation.teacher import Cache, cached_outputs, frozen, outputs
 from ctd_lib.errors import CtdError
 from ctd_lib.losses import chunked_loss, hidden_cosine_loss
-from ctd_lib.masking import IGNORED, masked_batches
-from ctd_lib.student import output_map
-from ctd_lib.teacher import Cache, cached_outputs, frozen, outputs
+from ctd_lib.training import loop as train
+from ctd_lib.training.masking import IGNORED, masked_batches
 
 HIDDEN_LAYERS = ("last", "all")
 

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctd_lib import models, tasks, train
+from ctd_lib import models, tasks
+from ctd_lib.distillation.task import task_distill_loss
 from ctd_lib.errors import CtdError
-from ctd_lib.task_distill import task_distill_loss
+from ctd_lib.training import loop as train
 
 BUCKET = 32  # batches whose examples are sorted by length together
 TARGETS = ("labels", "start_positions", "end_positions")

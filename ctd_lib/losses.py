@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctd_lib.errors import CtdError
-from ctd_lib.masking import IGNORED
+from ctd_lib.training.masking import IGNORED
 
 POSITIONS = ("all", "masked")
 CHUNK = 128  # tokens; of 64 to 512 the fastest on a CPU, where larger logits leave the heap

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctd_lib import models, train, updates
+from ctd_lib import models
 from ctd_lib.errors import CtdError
 from ctd_lib.losses import chunked_masked_lm_loss
-from ctd_lib.masking import masked_batches
+from ctd_lib.training import loop as train
+from ctd_lib.training import updates
+from ctd_lib.training.masking import masked_batches
 
 FREQUENCY_BATCHES = 200
 

@@ -21,8 +21,9 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from ctd_lib import book, params, paths, records, runtime, tables
+from ctd_lib import book, params, paths, records, runtime
 from ctd_lib.errors import CtdError
+from ctd_lib.report import tables
 
 TITLES = {
     "01_convert": "Convert",

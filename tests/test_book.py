@@ -8,8 +8,9 @@ import pytest
 import toy_records
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ctd_lib import book, figures, paths, tables
+from ctd_lib import book, paths
 from ctd_lib.errors import CtdError
+from ctd_lib.report import benchmarks, figures, tables
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,7 @@ def template(tmp_path_factory):
         patch.setenv("CTD_HOME", str(folder))
         toy_records.write(toy_records.make(), paths.results("quick"))
         tables.write_all("quick")
+        benchmarks.write_all()
         figures.write_all("quick")
         save(run(), paths.book_runs() / "03_distill-lsg.ipynb")
     save(source(), folder / "notebooks" / "03_distill.ipynb")

@@ -5,10 +5,11 @@ import torch
 from toy_models import ToyTokenizer
 from toy_teachers import batches, toy
 
-from ctd_lib import attention, distill, losses, masking
+from ctd_lib import attention, distill, losses
 from ctd_lib.distill import Recipe
+from ctd_lib.distillation.student import student_from_teacher
 from ctd_lib.errors import CtdError
-from ctd_lib.student import student_from_teacher
+from ctd_lib.training import masking
 
 
 @pytest.mark.parametrize("positions", losses.POSITIONS)

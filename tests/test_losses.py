@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from ctd_lib import losses
 from ctd_lib.errors import CtdError
-from ctd_lib.masking import IGNORED
+from ctd_lib.training.masking import IGNORED
 
 LOG2, LOG3 = math.log(2), math.log(3)
 

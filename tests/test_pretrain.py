@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForM
 
 from ctd_lib import pretrain
 from ctd_lib.errors import CtdError
-from ctd_lib.masking import IGNORED, masked_batches
+from ctd_lib.training.masking import IGNORED, masked_batches
 
 
 def batches(count: int, size: int = 4, seed: int = 0) -> list[dict[str, torch.Tensor]]:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ctd_lib import checkpoint, params, paths, processes, records, runtime, store, train
+from ctd_lib import params, paths, processes, records, runtime, store
 from ctd_lib.errors import CtdError
 from ctd_lib.store import Artifact
+from ctd_lib.training import checkpoint
+from ctd_lib.training import loop as train
 
 # Raised by hand when a stage's code changes what it makes.
 REVISIONS = {

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from ctd_lib import distill as distillation
 from ctd_lib import measure as measurement
-from ctd_lib import models, params, runtime, updates
-from ctd_lib import student as students
-from ctd_lib import teacher as teachers
-from ctd_lib.masking import masked_batches
+from ctd_lib import models, params, runtime
+from ctd_lib.distillation import student as students
+from ctd_lib.distillation import teacher as teachers
 from ctd_lib.pipeline.common import costs, full_training, get_or_make, record, updates_of
 from ctd_lib.pipeline.convert import converted
 from ctd_lib.pipeline.pretrain import pretrain, pretrained
 from ctd_lib.pipeline.text import Text, contents
 from ctd_lib.store import Artifact
+from ctd_lib.training import updates
+from ctd_lib.training.masking import masked_batches
 
 
 def distill(p: params.DistillParams) -> Artifact:

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctd_lib import finetune as finetuning
-from ctd_lib import models, params, predictions, runtime, tasks
+from ctd_lib import models, params, runtime, tasks
 from ctd_lib.errors import CtdError
 from ctd_lib.pipeline.common import PREDICTIONS, get_or_make, record, training
 from ctd_lib.pipeline.distill import model_of
 from ctd_lib.pipeline.text import tokenizer_digest
+from ctd_lib.scores import predictions
 from ctd_lib.store import Artifact
 from ctd_lib.tasks import features
 

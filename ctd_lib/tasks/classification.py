@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctd_lib import metrics
+from ctd_lib.scores import metrics
 from ctd_lib.tasks import features as shared
 
 HEAD = "sequence-classification"

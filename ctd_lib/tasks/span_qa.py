@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from ctd_lib import metrics
 from ctd_lib.data.formats import Question
+from ctd_lib.scores import metrics
 from ctd_lib.tasks import features as shared
 
 HEAD = "question-answering"

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from ctd_lib import bootstrap, params, pipeline, predictions, records, where
+from ctd_lib import params, pipeline, records
 from ctd_lib.errors import CtdError
+from ctd_lib.scores import bootstrap, predictions, where
 
 PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
 CONLL = "\n".join(f"{name}\tB-PER\nspoke\tO\nin\tO\n{city}\tB-LOC\n" for name, city in PEOPLE)

@@ -11,9 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctd_lib import metrics, tasks
+from ctd_lib import tasks
 from ctd_lib.data import formats
 from ctd_lib.data.formats import Question
+from ctd_lib.scores import metrics
 from ctd_lib.tasks import losses, span_qa
 
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -1,0 +1,1 @@
+"""What distillation is made of: the student's start, the teacher's outputs, relations, tasks."""

@@ -1,0 +1,229 @@
+"""What `benchmarks/attention.py` measured, as tables and a figure of the book.
+
+Rows come from the files under `results/benchmarks`, each of which says on which machine and from
+which commit it was measured.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from ctd_lib import ARCHS, paths
+from ctd_lib.errors import CtdError
+from ctd_lib.report import figures, fragments, tables
+
+FOLDER = "benchmarks"
+OURS = ("ours",)
+PUBLIC = ("transformers", "lsg-converter")
+
+
+def rows() -> pd.DataFrame:
+    """Every measured row: one contender at one length, in one dtype, forward or training.
+
+    Raises:
+        CtdError: a file is not what the benchmark writes.
+    """
+    found = []
+    for path in sorted(paths.results(FOLDER).glob("attention*.json")):
+        try:
+            content = json.loads(path.read_text())
+            host = content["provenance"]["host"]
+            measured = [row for row in content["rows"] if "error" not in row]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CtdError(
+                f"{path} is no output of benchmarks/attention.py; measure it again, or delete it."
+            ) from error
+        found += [row | {"machine": host["gpu"] or host["cpu"]} for row in measured]
+    return pd.DataFrame(found)
+
+
+def attention(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each arch against its public implementation and full attention, dtype by length."""
+    if rows.empty:
+        return _none("arch")
+    table = []
+    for keys, group in _groups(rows):
+        ours, public = _one(group, keys["arch"], "ours"), _public(group, keys["arch"])
+        full, our_full = _one(group, "full", "transformers"), _one(group, "full", "ours")
+        table.append(
+            keys | {
+                "ours (s)": ours["seconds_median"],
+                "ours / public": _ratio(public),
+                "ours / full": _ratio(full),
+                "ours / full, our linear layers": _ratio(our_full),
+                "extra memory (MiB)": ours["extra_bytes"] / 2**20,
+                "extra memory, ours / public": _quotient(ours, public, "extra_bytes"),
+                "speed (GFLOP/s)": ours["flop_per_second"] / 1e9,
+                "times its bound": f"{ours['times_bound']:.2f}",
+            }
+        )  # fmt: skip
+    return pd.DataFrame(table)
+
+
+def crossover(rows: pd.DataFrame) -> pd.DataFrame:
+    """The length from which on each arch is faster than full attention, ours and the public one."""
+    if rows.empty:
+        return _none("arch")
+    forward = rows[~rows.train & (rows.group != "student")]
+    table = []
+    for (arch, dtype), measured in forward.groupby(["group", "dtype"], sort=False):
+        ours, public = ((measured.arch == arch) & measured.kind.isin(k) for k in (OURS, PUBLIC))
+        full, our_full = ((measured.arch == "full") & measured.kind.isin(k) for k in (PUBLIC, OURS))
+        table.append(
+            {
+                "arch": arch,
+                "dtype": dtype,
+                "ours (tokens)": _crossing(measured[ours], measured[full]),
+                "ours, full with our linear layers (tokens)": _crossing(
+                    measured[ours], measured[our_full]
+                ),
+                "public (tokens)": _crossing(measured[public], measured[full]),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def replacement(rows: pd.DataFrame) -> pd.DataFrame:
+    """Our student of half the layers in bfloat16 against the public teacher in float32."""
+    if rows.empty or not (rows.group == "student").any():
+        return _none("student")
+    table = []
+    for length, group in rows[rows.group == "student"].groupby("length"):
+        student, teacher = (group[group.kind.isin(kinds)].iloc[0] for kinds in (OURS, PUBLIC))
+        table.append(
+            {
+                "student": f"{student.arch}, {student.layers} layers, {student['dtype']}",
+                "teacher": f"{teacher.arch}, {teacher.layers} layers, {teacher['dtype']}, public",
+                "length (tokens)": length,
+                "student (s)": student.seconds_median,
+                "teacher (s)": teacher.seconds_median,
+                "student / teacher": _ratio(teacher),
+                "extra memory, student (MiB)": student.extra_bytes / 2**20,
+                "extra memory, teacher (MiB)": teacher.extra_bytes / 2**20,
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def speed(rows: pd.DataFrame) -> figures.Drawing:
+    """Seconds of one forward in float32 over length: ours and the public implementations."""
+    figure = Figure()
+    axes = figure.subplots()
+    if rows.empty:
+        return figures.Drawing(figure, "Not run.")
+    chosen = rows[~rows.train & (rows.dtype == "float32") & (rows.group != "student")]
+    chosen = chosen[chosen.layers == chosen.layers.max()]
+    words = []
+    for arch in ARCHS:
+        for kind, line in chosen[chosen.arch == arch].groupby("kind"):
+            line = line.groupby("length").seconds_median.median()
+            public = kind in PUBLIC
+            axes.plot(
+                line.index, line, marker=figures.MARKERS[arch], color=figures.COLOURS[arch],
+                linestyle="--" if public else "-", fillstyle="none" if public else "full",
+                label=None if public else arch,
+            )  # fmt: skip
+            words.append(f"{arch}, {kind}, {line.iloc[-1]:.1f} s")
+    lengths = sorted(chosen.length.unique())
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(lengths, [str(length) for length in lengths])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("input length, tokens")
+    axes.set_ylabel("time of one forward, s")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    longest = f"At {lengths[-1]} tokens: " if lengths else ""
+    return figures.Drawing(figure, f"{longest}{', '.join(words)}.")
+
+
+TABLES = (
+    tables.Table(attention, "One forward, or one forward and backward (training), of the base "
+                 "shape: hidden size 768, 12 heads, batch 1. Public: transformers' own, for LSG "
+                 "lsg-converter's. Full: transformers' full attention through SDPA. Ratios are of "
+                 "times, with the range over the rounds."),
+    tables.Table(crossover, "From which length on an arch is faster than full attention."),
+    tables.Table(replacement, "A student as it can be had here, against the public teacher that it "
+                 "replaces."),
+)  # fmt: skip
+
+
+def write_all() -> dict[str, pd.DataFrame]:
+    """Write the tables and the figure as files and page fragments; return the tables by name."""
+    found = rows()
+    built = {table.name: table.build(found) for table in TABLES}
+    note = "" if found.empty else f"Measured on: {', '.join(sorted(found.machine.unique()))}."
+    for table in TABLES:
+        fragments.write_table(table.name, table.caption, built[table.name], FOLDER, note)
+    with mpl.rc_context(figures.STYLE):
+        drawing = speed(found)
+        caption = "Time of one forward over input length, float32: ours solid, public dashed."
+        fragments.write_figure("speed", caption, drawing.figure, drawing.alt, FOLDER)
+    return built
+
+
+def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
+    """Those measured together, with what they have in common."""
+    rows = rows[rows.group != "student"].assign(
+        place=lambda r: r.group.map({arch: number for number, arch in enumerate(ARCHS)}),
+        low=lambda r: r.dtype != "float32",
+        depth=lambda r: -r.layers,
+    )
+    rows = rows.sort_values(["train", "low", "depth", "length", "place"], kind="stable")
+    together = ["group", "train", "dtype", "layers", "length"]
+    for (arch, train, dtype, layers, length), group in rows.groupby(together, sort=False):
+        yield {
+            "arch": arch,
+            "what": "training" if train else "forward",
+            "dtype": dtype,
+            "layers": layers,
+            "length (tokens)": length,
+        }, group  # fmt: skip
+
+
+def _one(group: pd.DataFrame, arch: str, kind: str):
+    found = group[(group.arch == arch) & (group.kind == kind)]
+    return None if found.empty else found.iloc[0]
+
+
+def _public(group: pd.DataFrame, arch: str):
+    found = [_one(group, arch, kind) for kind in PUBLIC]
+    return next((row for row in found if row is not None), None)
+
+
+def _ratio(row) -> str:
+    if row is None:
+        return tables.NOT_RUN
+    return "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(**row["ratio"])
+
+
+def _quotient(ours, other, column: str) -> str:
+    return tables.NOT_RUN if other is None else f"{ours[column] / other[column]:.2f}"
+
+
+def _crossing(arch: pd.DataFrame, full: pd.DataFrame) -> str:
+    """Where the ratio of times falls below 1 for good; between two lengths, on log scales."""
+    # Lengths may have been measured at two depths: the ratio is of the same one.
+    index = ["length", "layers"]
+    both = arch.set_index(index).seconds_median / full.set_index(index).seconds_median
+    ratios = both.dropna().sort_index().groupby("length").last()
+    lengths = list(ratios.index)
+    if not lengths:
+        return tables.NOT_RUN
+    if ratios[lengths[-1]] >= 1:
+        return f"above {lengths[-1]:,}"
+    for before, after in reversed(list(pairwise(lengths))):
+        if ratios[before] >= 1:
+            low, high = math.log(ratios[before]), math.log(ratios[after])
+            return f"{before * (after / before) ** (low / (low - high)):,.0f}"
+    return f"below {lengths[0]:,}"
+
+
+def _none(column: str) -> pd.DataFrame:
+    return pd.DataFrame([{column: tables.NOT_RUN}])

@@ -1,0 +1,162 @@
+"""One update of the weights: forward, backward, clipping, step; any precision, any process."""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ctd_lib import processes
+from ctd_lib.errors import CtdError
+from ctd_lib.training import updates
+from ctd_lib.training.updates import Batch, Totals
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+LossFunction = Callable[[nn.Module, Batch, Totals], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Engine:
+    """Updates a model's weights with AdamW, alike in every process.
+
+    Args:
+        model: where it is, it is trained; its parameters are float32.
+        precision: one of PRECISIONS, for autocast; float16 with loss scaling.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        accelerator: Accelerator,
+        precision: str,
+        max_grad_norm: float,
+        weight_decay: float,
+        **adamw,
+    ):
+        self.model, self.accelerator = model, accelerator
+        self.precision, self.max_grad_norm = precision, max_grad_norm
+        self.device = next(model.parameters()).device
+        require_precision(precision, self.device)
+        self.optimizer = torch.optim.AdamW(_decay_groups(model, weight_decay), fused=True, **adamw)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "float16")
+        self.objective = accelerator.prepare_model(
+            _Objective(model, loss_fn), device_placement=False
+        )
+
+    def backward(self, window: list[Batch]) -> tuple[dict[str, float], Totals]:
+        """Gradients of one update.
+
+        Args:
+            window: the micro-batches of all processes.
+
+        Returns:
+            The loss and its terms, of all processes, and the counts that they are means over.
+        """
+        world, totals = processes.count(), updates.totals(window)
+        share = updates.share(window, processes.rank(), world)
+        # A process without a share takes part with a loss of 0, for the others wait for it.
+        weight, share = (1.0, share) if share else (0.0, window[:1])
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(share, 1):
+            batch = {name: x.to(self.device, non_blocking=True) for name, x in batch.items()}
+            last = number == len(share)
+            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+                with autocast(self.device, self.precision):
+                    loss, terms = self.objective(batch, totals)
+                # DDP takes the mean over the processes, where their sum is wanted.
+                self.scaler.scale(loss * (weight * world)).backward()
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0) + value.detach().float() * weight
+        values = self.accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
+        return dict(zip(sums, values, strict=True)), totals
+
+    def step(self, step: int, rate: float, values: dict[str, float]) -> float:
+        """Change the weights by the gradients, and forget those.
+
+        In float16 an update whose gradient overflows is left out and the loss scale lowered.
+
+        Args:
+            step: number of the step and
+            values: its loss and terms, for the message.
+            rate: learning rate.
+
+        Returns:
+            The length of the gradient before it was cut.
+
+        Raises:
+            CtdError: loss or gradient is not finite; the weights stay as they were.
+        """
+        _require_finite(step, values)
+        self.scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
+        if self.scaler.get_scale() <= 1:  # 1 too where there is no scaling
+            _require_finite(step, values | {"gradient_norm": norm})
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return norm
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which models run in this precision."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def require_precision(precision: str, device: torch.device) -> None:
+    """Whether a device computes in a precision.
+
+    Raises:
+        CtdError: it does not, or the precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise CtdError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}.")
+    other = "float16" if precision == "bfloat16" else "bfloat16"
+    try:
+        with autocast(device, precision):
+            one = torch.ones(1, 1, device=device)
+            able = (one @ one).dtype == PRECISIONS[precision]
+        if device.type == "cuda" and precision == "bfloat16":
+            able = torch.cuda.is_bf16_supported(including_emulation=False)
+    except RuntimeError:
+        able = False
+    if not able:
+        raise CtdError(
+            f"precision {precision!r} is not for device {device.type!r};"
+            f" use {other!r} or 'float32'."
+        )
+
+
+class _Objective(nn.Module):
+    """Model and loss as one module, so that DDP, which hooks `forward`, sees the whole of it."""
+
+    def __init__(self, model: nn.Module, loss_fn: LossFunction):
+        super().__init__()
+        self.model = model
+        self.loss_fn = loss_fn
+
+    def forward(self, batch: Batch, totals: Totals) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss_fn(self.model, batch, totals)
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _require_finite(step: int, values: dict[str, float]) -> None:
+    if all(math.isfinite(value) for value in values.values()):
+        return
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    raise CtdError(
+        f"training stopped at step {step}, before its update: {shown};"
+        " try a lower learning rate, a longer warm-up or precision 'float32'."
+    )

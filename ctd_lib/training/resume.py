@@ -1,0 +1,114 @@
+"""The state of a training in progress: what a checkpoint holds, and how to go on from it."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ctd_lib.training import checkpoint
+from ctd_lib.training.steplog import TrainLog
+from ctd_lib.training.updates import Batch
+
+MODEL, OPTIMIZER, BEST = "model.", "optimizer.", "best."
+
+
+class Progress:
+    """How far a training has come; `restore` makes it that of an interrupted run.
+
+    Attributes:
+        log: a row per finished step.
+        remaining: the batches that are still to come.
+        taken: batches that the finished steps took from the stream.
+        best: the lowest evaluation so far, None before the first.
+        stale: evaluations since the best one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        batches: Iterable[Batch],
+    ):
+        self.model, self.optimizer, self.scaler, self.batches = model, optimizer, scaler, batches
+        self.log = TrainLog()
+        self.taken = 0
+        self.best: float | None = None
+        self.stale = 0
+        self._best_weights: dict[str, Tensor] = {}
+        self.remaining = iter(batches)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint; a disk that refuses is only a warning."""
+        tensors = _prefixed(MODEL, weights(self.model)) | _prefixed(BEST, self._best_weights)
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= _prefixed(f"{OPTIMIZER}{index}.", values)
+        state = {
+            "log": self.log,
+            "taken": self.taken,
+            "place": self.batches.state_dict() if hasattr(self.batches, "state_dict") else None,
+            "best": self.best,
+            "stale": self.stale,
+            "scaler": self.scaler.state_dict(),
+            "random": checkpoint.random_state(),
+        }
+        checkpoint.save(folder, len(self.log), tensors, state)
+
+    def restore(self, folder: Path) -> None:
+        """Take over the last readable checkpoint, if there is one."""
+        found = checkpoint.load(folder)
+        if found is None:
+            return
+        tensors, state = found
+        _copy(_without(MODEL, tensors), weights(self.model))
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in _without(OPTIMIZER, tensors).items():
+            index, _, what = name.partition(".")
+            moments[int(index)][what] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": dict(moments), "param_groups": groups})
+        self._best_weights = _without(BEST, tensors)
+        self.log = TrainLog(state["log"])
+        self.taken, self.best, self.stale = state["taken"], state["best"], state["stale"]
+        self.scaler.load_state_dict(state["scaler"])
+        if state["place"] is None:
+            next(islice(self.remaining, self.taken, self.taken), None)
+        else:
+            self.batches.load_state_dict(state["place"])
+            self.remaining = iter(self.batches)
+        checkpoint.set_random_state(state["random"])
+
+    def judge(self, value: float) -> None:
+        """Take note of an evaluation, and of the weights if it is the best one."""
+        self.stale += 1
+        if math.isfinite(value) and (self.best is None or value < self.best):
+            self.best, self.stale = value, 0
+            now = weights(self.model).items()
+            self._best_weights = {name: x.detach().to("cpu", copy=True) for name, x in now}
+
+    def take_best(self) -> None:
+        """Give the model the weights of the best evaluation."""
+        _copy(self._best_weights, weights(self.model))
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, those that share memory once."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+@torch.no_grad()
+def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    for name, value in source.items():
+        target[name].copy_(value)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in tensors.items()}
+
+
+def _without(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}

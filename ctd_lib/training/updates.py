@@ -1,0 +1,77 @@
+"""What goes into one update of the weights: its micro-batches, their counts, who computes which.
+
+The losses of an update are sums divided by the counts of the whole update, so that contributions
+add up, however many micro-batches and processes they come from.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ctd_lib.training.masking import IGNORED
+
+Batch = dict[str, Tensor]
+Totals = dict[str, int]
+"""Of a whole update: `sequences`; `tokens` without padding; `labels` that are to be predicted, or 1
+where there are none, so that one may divide by it."""
+
+
+def counts(batch: Batch) -> Totals:
+    """Sequences, tokens and labels of one batch."""
+    ids = batch["input_ids"]
+    found = {"sequences": len(ids), "tokens": ids.numel(), "labels": 0}
+    if "attention_mask" in batch:
+        found["tokens"] = int(batch["attention_mask"].sum())
+    if "labels" in batch:
+        found["labels"] = int((batch["labels"] != IGNORED).sum())
+    return found
+
+
+def totals(batches: Iterable[Batch]) -> Totals:
+    """The counts of all micro-batches of an update."""
+    found = Counter(sequences=0, tokens=0, labels=0)
+    for batch in batches:
+        found.update(counts(batch))
+    return found | {"labels": max(1, found["labels"])}
+
+
+def windows(
+    batches: Iterator[Batch], accumulation: int, tokens_per_update: int | None
+) -> Iterator[list[Batch]]:
+    """The micro-batches of one update after another; the last may hold fewer.
+
+    Args:
+        accumulation: micro-batches an update.
+        tokens_per_update: take micro-batches until they have so many tokens, instead.
+    """
+    window: list[Batch] = []
+    tokens = 0
+    for batch in batches:
+        window.append(batch)
+        tokens += counts(batch)["tokens"]
+        full = tokens >= tokens_per_update if tokens_per_update else len(window) == accumulation
+        if full:
+            yield window
+            window, tokens = [], 0
+    if window:
+        yield window
+
+
+def share(window: list[Batch], rank: int, world: int) -> list[Batch]:
+    """The micro-batches of an update that process `rank` of `world` computes; maybe none.
+
+    They take turns. Where there are fewer micro-batches than processes, those are cut by sequences
+    first.
+    """
+    if len(window) < world:
+        parts = -(-world // len(window))
+        window = [part for batch in window for part in _cut(batch, parts)]
+    return window[rank::world]
+
+
+def _cut(batch: Batch, parts: int) -> list[Batch]:
+    sequences = len(batch["input_ids"])
+    pieces = torch.arange(sequences).tensor_split(min(parts, sequences))
+    return [{name: x[rows] for name, x in batch.items()} for rows in pieces]

@@ -1,0 +1,119 @@
+import json
+
+import pandas as pd
+import pytest
+
+from ctd_lib import paths
+from ctd_lib.errors import CtdError
+from ctd_lib.report import benchmarks, tables
+
+SECONDS = {"ours": {512: 2.0, 2048: 4.0, 8192: 16.0}, "full": {512: 1.0, 2048: 8.0, 8192: 128.0}}
+
+
+def row(arch, kind, length, seconds, **more):
+    return {
+        "group": "longformer", "arch": arch, "kind": kind, "layers": 12, "dtype": "float32",
+        "length": length, "batch_size": 1, "train": False, "seconds_median": seconds,
+        "flop_per_second": 3e11, "times_bound": 1.25, "extra_bytes": 2**20 * length,
+        "ratio": {"median": 2 / seconds, "lowest": 0.1, "highest": 0.9},
+    } | more  # fmt: skip
+
+
+def measured():
+    return [
+        row(arch, kind, length, seconds)
+        for length in (512, 2048, 8192)
+        for arch, kind, seconds in (
+            ("longformer", "ours", SECONDS["ours"][length]),
+            ("longformer", "transformers", 10 * SECONDS["full"][length]),
+            ("full", "transformers", SECONDS["full"][length]),
+            ("full", "ours", SECONDS["full"][length] / 4),
+        )
+    ]
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("CTD_HOME", str(tmp_path))
+    folder = paths.results(benchmarks.FOLDER)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write(path, rows):
+    provenance = {"host": {"gpu": None, "cpu": "a processor"}}
+    path.write_text(json.dumps({"provenance": provenance, "rows": rows}))
+
+
+def test_every_cell_of_the_table_comes_from_a_row(folder):
+    write(folder / "attention.json", measured())
+    table = benchmarks.attention(benchmarks.rows()).set_index("length (tokens)")
+    assert list(table.index) == [512, 2048, 8192]
+    first = table.loc[512]
+    assert first["ours (s)"] == 2
+    assert first["ours / public"] == "0.20 (0.10 to 0.90)"
+    assert first["ours / full"] == "2.00 (0.10 to 0.90)"
+    assert first["extra memory (MiB)"] == 512
+    assert first["extra memory, ours / public"] == "1.00"
+    assert first["speed (GFLOP/s)"] == 300
+    assert first["times its bound"] == "1.25"
+
+
+def test_the_crossover_lies_where_the_ratio_of_times_is_one(folder):
+    """On log scales the ratio falls from 2 at 512 to 1/2 at 2048: 1 at their geometric mean."""
+    write(folder / "attention.json", measured())
+    [row] = benchmarks.crossover(benchmarks.rows()).to_dict("records")
+    assert row["ours (tokens)"] == "1,024"
+    assert row["ours, full with our linear layers (tokens)"] == "4,096"
+    assert row["public (tokens)"] == "above 8,192"
+
+
+def test_a_length_measured_at_two_depths_is_compared_at_the_same_one(folder):
+    shallow = [r | {"layers": 2, "seconds_median": 1e-3} for r in measured() if r["kind"] == "ours"]
+    write(folder / "attention.json", [*measured(), *shallow])
+    [row] = benchmarks.crossover(benchmarks.rows()).to_dict("records")
+    assert row["ours (tokens)"] == "1,024"
+
+
+def test_a_student_is_set_against_the_teacher_that_it_replaces(folder):
+    rows = [
+        row("longformer", "ours", 4096, 1.0, group="student", layers=6, dtype="bfloat16"),
+        row("longformer", "transformers", 4096, 10.0, group="student"),
+    ]
+    write(folder / "attention-student.json", rows)
+    found = benchmarks.rows()
+    [line] = benchmarks.replacement(found).to_dict("records")
+    assert line["student"] == "longformer, 6 layers, bfloat16"
+    assert (line["student (s)"], line["teacher (s)"]) == (1, 10)
+    assert benchmarks.attention(found).empty
+
+
+def test_without_measurements_the_page_says_so(folder):
+    built = benchmarks.write_all()
+    assert all((frame == tables.NOT_RUN).all(axis=None) for frame in built.values())
+    text = (paths.book_generated() / "figures" / "speed.md").read_text()
+    assert "Not run." in text
+
+
+def test_the_page_names_the_machine(folder):
+    write(folder / "attention.json", measured())
+    benchmarks.write_all()
+    text = (paths.book_generated() / "tables" / "attention.md").read_text()
+    assert "Measured on: a processor." in text
+    alt = (paths.book_generated() / "figures" / "speed.alt.txt").read_text()
+    assert "longformer, ours, 16.0 s" in alt
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}'])
+def test_a_file_of_something_else_is_named(folder, text):
+    (folder / "attention-other.json").write_text(text)
+    with pytest.raises(
+        CtdError, match=r"attention-other\.json is no output of benchmarks/attention\.py"
+    ):
+        benchmarks.rows()
+
+
+def test_rows_that_failed_are_left_out(folder):
+    write(folder / "attention.json", [row("full", "ours", 512, 1.0), {"error": "no memory"}])
+    assert isinstance(benchmarks.rows(), pd.DataFrame)
+    assert len(benchmarks.rows()) == 1

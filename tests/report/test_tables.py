@@ -1,0 +1,216 @@
+"""Tables from toy records: exact cells, what is missing, what is chosen, what is marked."""
+
+import copy
+
+import pandas as pd
+import pytest
+import toy_records
+
+from ctd_lib import ARCHS, params, paths
+from ctd_lib.errors import CtdError
+from ctd_lib.report import fragments, paper, tables, tidy
+
+
+def of(made, kind, **named):
+    """The toy records of a kind with these parameters."""
+    return [r for r in made if r["kind"] == kind and named.items() <= r["params"].items()]
+
+
+def test_headline(load):
+    table = tables.headline(load(toy_records.make()))
+    assert list(table.arch) == [*ARCHS, "paper, mean", "paper, best"]
+    bigbird = table.set_index("arch").loc["bigbird"]
+    assert bigbird["score kept † (%)"] == pytest.approx(88)
+    assert bigbird["short text (%)"] == pytest.approx(88)
+    assert bigbird["long NER † (%)"] == pytest.approx(88)
+    assert bigbird["teacher at 4096 (ms)"] == pytest.approx(4096 * 1.5)
+    assert bigbird["time, change (%)"] == pytest.approx(-50)
+    assert bigbird["memory, change (%)"] == pytest.approx(100 * (100 / 612 - 1))
+    assert bigbird["teacher (M)"] == 20
+    assert bigbird["student (M)"] == 15
+
+
+def test_headline_falls_back_to_the_longest_length(load):
+    made = toy_records.make()
+    for record in of(made, "measure"):
+        record["values"]["rows"] = [r for r in record["values"]["rows"] if r["length"] == 512]
+    assert "teacher at 512 (ms)" in tables.headline(load(made))
+
+
+def test_missing_runs_are_named_and_never_guessed(load):
+    made = [
+        r
+        for r in toy_records.make()
+        if not (r["params"]["arch"] == "lsg" and r["kind"] in ("finetune", "measure"))
+    ]
+    found = load(made)
+    headline = tables.headline(found).set_index("arch")
+    assert set(headline.loc["lsg"]) == {tables.NOT_RUN}
+    assert headline.loc["full", "score kept † (%)"] == pytest.approx(90)
+    scores = tables.scores(found)
+    assert set(scores[scores.arch == "lsg"]["score kept (%)"]) == {tables.NOT_RUN}
+    for table in tables.TABLES:
+        assert not table.build(found).isna().any(axis=None), table.name
+
+
+def test_a_length_without_memory_left_costs_its_own_cells_only(load):
+    made = toy_records.make()
+    nothing = dict.fromkeys(
+        ("seconds_median", "seconds_iqr", "tokens_per_second", "peak_bytes", "baseline_bytes")
+    )
+    for record in of(made, "measure", arch="full"):
+        longest = [r for r in record["values"]["rows"] if r["length"] == 4096]
+        longest[0] |= nothing | {"error": "out of memory"}
+    latency = tables.latency(load(made)).set_index(["arch", "length (tokens)"])
+    assert latency.loc[("full", 4096), "teacher (ms)"] == tables.NOT_RUN
+    assert latency.loc[("full", 4096), "student (ms)"] > 0
+    assert latency.loc[("full", 512), "teacher (ms)"] > 0
+
+
+@pytest.mark.parametrize("kind", ["convert", "pretrain", "distill", "finetune", "measure"])
+def test_every_table_stands_on_one_kind_of_record(load, kind):
+    found = load(of(toy_records.make(), kind))
+    for table in tables.TABLES:
+        assert not table.build(found).isna().any(axis=None), table.name
+
+
+def test_mean_takes_only_tasks_that_all_archs_ran(load):
+    made = toy_records.make()
+    made.remove(of(made, "finetune", arch="lsg", role="student", task="conll2003")[0])
+    for record in of(made, "finetune", role="student", task="conll2003"):
+        record["values"]["score"] = 0.0
+    headline = tables.headline(load(made)).set_index("arch")
+    assert headline.loc["full", "score kept † (%)"] == pytest.approx(90)
+    assert headline.loc["lsg", "score kept † (%)"] == pytest.approx(87)
+
+
+def test_seeds_are_averaged_and_counted(load):
+    made = toy_records.make()
+    for role, score in (("teacher", 0.5), ("student", 0.4)):
+        second = copy.deepcopy(of(made, "finetune", arch="full", role=role, task="conll2003")[0])
+        second["params"]["seed"] = 1
+        second["artifact"] += "-seed1"
+        second["values"]["score"] = score
+        made.append(second)
+    scores = tables.scores(load(made)).set_index(["task", "arch"])
+    row = scores.loc[("conll2003", "full")]
+    assert row["seeds"] == 2
+    assert row["teacher (score)"] == pytest.approx((0.8 + 0.5) / 2)
+    assert row["score kept (%)"] == pytest.approx((90 + 80) / 2)
+
+
+def test_the_profiles_own_parameters_go_before_a_later_trial(load):
+    made = toy_records.make()
+    trial = copy.deepcopy(of(made, "distill", arch="full")[0])
+    trial["params"]["distill_steps"] = 1
+    trial["artifact"] += "-trial"
+    trial["provenance"] = trial["provenance"] | {"date": "2001-01-01T00:00:00+00:00"}
+    trial["values"]["steps"] = 1
+    found = load([*made, trial])
+    assert tables.training(found).set_index("arch").loc["full", "distillation (steps)"] == 8
+    assert trial["artifact"] in "".join(tables.runs(found).record)
+
+
+def test_the_later_of_two_trials_counts(load):
+    [first] = of(toy_records.make(), "distill", arch="full")
+    first["params"]["distill_steps"] = 1
+    second = copy.deepcopy(first)
+    second["artifact"] = "a-later-trial"
+    second["provenance"] = first["provenance"] | {"date": "2001-01-01T00:00:00+00:00"}
+    second["values"]["steps"] = 3
+    table = tables.training(load([first, second])).set_index("arch")
+    assert table.loc["full", "distillation (steps)"] == 3
+
+
+def test_effects_multiply_to_the_whole_change(load):
+    found = load(toy_records.make())
+    effects = tables.effects(found).set_index("arch")
+    headline = tables.headline(found).set_index("arch")
+    for arch in ARCHS[1:]:
+        by_conversion, by_distillation = (
+            1 + effects.loc[arch, f"time, {what} (%)"] / 100
+            for what in ("conversion", "distillation")
+        )
+        whole = (
+            headline.loc[arch, "student at 4096 (ms)"]
+            / headline.loc["full", "teacher at 4096 (ms)"]
+        )
+        assert by_conversion * by_distillation == pytest.approx(whole)
+
+
+def test_claims_name_the_best_arch(load):
+    claims = tables.claims(load(toy_records.make())).set_index("quantity")
+    best = claims.loc["score kept, short text, up to"]
+    assert (best["ours (%)"], best["arch"]) == (pytest.approx(89), "longformer")
+    assert claims.loc["score kept, long QA, up to", "data"] == tables.SYNTHETIC_MARK
+    mean = claims.loc["inference time at 4096 tokens, mean"]
+    assert (mean["ours (%)"], mean["arch"]) == (pytest.approx(-50), "mean of 4")
+
+
+def test_synthetic_data_is_marked_wherever_it_shows(load):
+    found = load(toy_records.make())
+    tables.write_all("quick")
+    folder = paths.book_generated() / "tables"
+    for name in ("headline", "claims", "scores", "sources"):
+        text = (folder / f"{name}.md").read_text()
+        assert tables.SYNTHETIC_NOTE in text, name
+    assert tables.SYNTHETIC_NOTE not in (folder / "latency.md").read_text()
+    assert "**87.5 %** of its teacher's score †;" in (folder / "summary.md").read_text()
+    kinds = tables.sources(found).set_index("task").kind
+    assert kinds["press-ner †"] == "synthetic"
+    assert kinds["conll2003"] == "real"
+
+
+def test_files_say_what_the_frames_say(load):
+    load(toy_records.make())
+    written = tables.write_all("quick")
+    for name, frame in written.items():
+        folder = paths.book_generated() / "tables"
+        read = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+        assert list(read) == list(frame)
+        assert len(read) == len(frame)
+        page = (folder / f"{name}.md").read_text()
+        assert f"<generated/tables/{name}.csv>" in page
+        assert "`results/quick`" in page
+
+
+def test_writing_without_records_is_refused(load):
+    load([])
+    with pytest.raises(CtdError, match="no records"):
+        tables.write_all("quick")
+
+
+@pytest.mark.parametrize(
+    ("value", "heading", "shown"),
+    [
+        (97.44, "score kept (%)", "97.4"),
+        (-45.2, "time, change (%)", "\N{MINUS SIGN}45.2"),
+        (3.0, "time, change (%)", "+3.0"),
+        (1234.5, "teacher (ms)", "1,234"),
+        (4.321, "teacher (ms)", "4.32"),
+        (0.8125, "teacher (score)", "0.812"),
+        (2, "seeds", "2"),
+        (4096, "length (tokens)", "4,096"),
+        (1.234e-6, "largest difference", "1.2e-06"),
+        (paper.NOT_AVAILABLE, "time, change (%)", "not available"),
+        ("a|b", "record", r"a\|b"),
+    ],
+)
+def test_cells_are_rounded_by_their_unit(value, heading, shown):
+    assert fragments.cell(value, heading) == shown
+
+
+def test_groups_follow_the_papers():
+    group = tidy._group
+    assert group({"family": "tagging", "max_length": 512}) == tidy.SHORT
+    assert group({"family": "tagging", "max_length": 4096}) == tidy.LONG_NER
+    assert group({"family": "span-qa", "max_length": 4096}) == tidy.LONG_QA
+    assert group({"family": "classification", "max_length": 4096}) not in tidy.GROUPS
+
+
+def test_toy_records_have_the_profiles_own_parameters():
+    made = of(toy_records.make(), "finetune", arch="lsg", role="student", task="press-qa")[0]
+    expected = params.make(
+        params.FinetuneParams, profile="quick", arch="lsg", role="student", task="press-qa"
+    )
+    assert made["params"] == params.as_dict(expected)

@@ -1,0 +1,96 @@
+"""Rows and bins against counts by hand; kept predictions come back."""
+
+import numpy as np
+import pytest
+
+from ctd_lib.errors import CtdError
+from ctd_lib.scores import predictions, where
+from ctd_lib.scores.predictions import Predictions
+
+TAGGING = Predictions(
+    "toy", "tagging", "entity_f1", "",
+    [
+        {"gold": [["PER", 0, 1, 1], ["LOC", 9, 10, 600]], "tokens": 700,
+         "predicted": [["PER", 0, 1, 1], ["ORG", 9, 10, 600]]},
+        {"gold": [["LOC", 3, 4, 511], ["LOC", 5, 6, -1]], "tokens": 512,
+         "predicted": [["LOC", 3, 4, 511]]},
+    ],
+)  # fmt: skip
+QUESTIONS = Predictions(
+    "toy", "span-qa", "f1", "squad",
+    [
+        {"id": "1", "gold": ["the cat"], "predicted": "cat", "kind": "who", "position": 3,
+         "tokens": 9},
+        {"id": "2", "gold": ["red dog"], "predicted": "dog", "kind": "who", "position": 512,
+         "tokens": 4096},
+        {"id": "3", "gold": ["x"], "predicted": "y", "kind": "when", "position": -1,
+         "tokens": 5000},
+    ],
+)  # fmt: skip
+TEXTS = Predictions(
+    "toy", "classification", "accuracy", "",
+    [{"gold": g, "predicted": p, "kind": "", "tokens": t}
+     for g, p, t in ((0, 0, 10), (0, 1, 20), (1, 1, 513))],
+)  # fmt: skip
+
+
+def rows_of(table):
+    return [tuple(row) for row in table.itertuples(index=False)]
+
+
+def test_entities_by_position_tag_and_length():
+    rows = where.items(TAGGING)
+    assert len(rows) == 5 and rows.position.isna().sum() == 1
+    # Before token 512 both are found; after it one is missed, and one of another type invented.
+    assert rows_of(where.table(rows, "position")) == [("0 to 511", 2, 1.0), ("512 to 1023", 1, 0.0)]
+    assert rows_of(where.table(rows, "tag")) == [("LOC", 3, 0.5), ("ORG", 0, 0.0), ("PER", 1, 1.0)]
+    assert rows_of(where.table(rows, "tokens", (0, 600))) == [
+        ("0 to 599", 2, pytest.approx(2 / 3)), ("600 and more", 2, 0.5)
+    ]  # fmt: skip
+
+
+def test_questions_by_position_kind_and_length():
+    rows = where.items(QUESTIONS)
+    assert rows.exact_match.tolist() == [1, 0, 0]
+    found = rows_of(where.table(rows, "position", (0, 512)))
+    assert found == [("0 to 511", 1, 1.0), ("512 and more", 1, pytest.approx(2 / 3))]
+    assert rows_of(where.table(rows, "kind")) == [
+        ("when", 1, 0.0), ("who", 2, pytest.approx(5 / 6))
+    ]  # fmt: skip
+    assert rows_of(where.table(rows, "tokens"))[-1] == ("4096 and more", 2, pytest.approx(1 / 3))
+
+
+def test_texts_by_length_and_label():
+    rows = where.items(TEXTS)
+    assert rows_of(where.table(rows, "tokens")) == [("0 to 511", 2, 0.5), ("512 to 1023", 1, 1.0)]
+    assert rows_of(where.table(rows, "label")) == [("0", 2, 0.5), ("1", 1, 1.0)]
+    with pytest.raises(CtdError, match="'tag'; there are example"):
+        where.table(rows, "tag")
+    scores = Predictions("toy", "classification", "spearman", "", TEXTS.examples)
+    assert where.items(scores).score.tolist() == [0, -1, 0]
+
+
+def test_teacher_and_student_side_by_side_over_seeds():
+    worse = Predictions(
+        "toy", "classification", "accuracy", "",
+        [example | {"predicted": 1 - example["gold"]} for example in TEXTS.examples],
+    )  # fmt: skip
+    found = where.compare([TEXTS, TEXTS], [TEXTS, worse], "tokens")
+    assert rows_of(found) == [("0 to 511", 2, 0.5, 0.25, -0.25), ("512 to 1023", 1, 1.0, 0.5, -0.5)]
+    missing = Predictions("toy", "tagging", "entity_f1", "", [
+        example | {"predicted": []} for example in TAGGING.examples
+    ])  # fmt: skip
+    found = where.compare([TAGGING], [missing], "tag").set_index("bin")
+    assert found.student["PER"] == 0 and np.isnan(found.student["ORG"])
+
+
+@pytest.mark.parametrize("kept", [TAGGING, QUESTIONS, TEXTS])
+def test_predictions_come_back_and_weigh_the_same_every_time(kept, tmp_path):
+    paths = tmp_path / "a.json.gz", tmp_path / "b.json.gz"
+    for path in paths:
+        predictions.write(kept, path)
+    assert predictions.read(paths[0]) == kept
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    paths[0].write_bytes(b"[]")
+    with pytest.raises(CtdError, match=r"a\.json\.gz holds no predictions"):
+        predictions.read(paths[0])
