@@ -107,9 +107,8 @@ def test_the_page_names_the_machine(folder):
 @pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}'])
 def test_a_file_of_something_else_is_named(folder, text):
     (folder / "attention-other.json").write_text(text)
-    with pytest.raises(
-        CtdError, match=r"attention-other\.json is no output of benchmarks/attention\.py"
-    ):
+    message = r"attention-other\.json is no output of benchmarks/attention\.py"
+    with pytest.raises(CtdError, match=message):
         benchmarks.rows()
 
 
