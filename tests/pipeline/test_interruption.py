@@ -33,24 +33,26 @@ def steps_done(home, stage: str) -> int:
     return max((int(path.name.removeprefix("step-")) for path in found), default=0)
 
 
-def kill_in_midst(stage: str, chosen, home) -> None:
-    """Starts the command of the stage and kills it once it has left two checkpoints or more."""
+def start(stage: str, chosen, home) -> subprocess.Popen:
+    """The command of the stage, in a process as fresh as a user's."""
     given = {n: v for n, v in params.as_dict(chosen).items() if v is not None}
     options = [f"--{n}={v if isinstance(v, str) else json.dumps(v)}" for n, v in given.items()]
-    run = subprocess.Popen(
-        [sys.executable, "-m", f"ctd_lib.{stage}", *options],
+    return subprocess.Popen(
+        [sys.executable, "-m", f"ctd_lib.{stage}", *options], text=True,
         env=os.environ | {"CTD_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def kill_in_midst(run: subprocess.Popen, stage: str, home) -> None:
+    """Kills it once it has left two checkpoints or more."""
     while run.poll() is None and steps_done(home, stage) < 2:
         time.sleep(0.001)
     run.kill()
-    assert run.wait() == -signal.SIGKILL, run.stdout.read().decode()
+    assert run.wait() == -signal.SIGKILL, run.stdout.read()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_run_ends_where_the_uninterrupted_one_does(
-    tmp_path, make, stage, monkeypatch, capsys
-):
+def test_a_killed_run_ends_where_the_uninterrupted_one_does(tmp_path, make, stage, monkeypatch):
     for home in ("whole", "killed"):
         (tmp_path / home).mkdir()
     cls, given = STAGES[stage]
@@ -60,13 +62,14 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_does(
     chosen = make(cls, arch="longformer", checkpoint_minutes=0, **given | {"batch_size": 1})
     monkeypatch.setenv("CTD_HOME", str(tmp_path / "whole"))
     whole = getattr(pipeline, stage)(chosen)
-    monkeypatch.setenv("CTD_HOME", str(tmp_path / "killed"))
-    kill_in_midst(stage, chosen, tmp_path / "killed")
-    capsys.readouterr()
+    home = tmp_path / "killed"
+    kill_in_midst(start(stage, chosen, home), stage, home)
+    said, _ = start(stage, chosen, home).communicate()
+    assert "going on after an interruption" in said
+    monkeypatch.setenv("CTD_HOME", str(home))
     killed = getattr(pipeline, stage)(chosen)
 
     assert killed.key == whole.key and killed.path != whole.path
-    assert f"{stage} " in (said := capsys.readouterr().out) and "going on after an" in said
     ours, expected = (load_file(a.path / "model.safetensors") for a in (killed, whole))
     assert ours.keys() == expected.keys()
     for name, value in expected.items():
