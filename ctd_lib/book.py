@@ -50,7 +50,9 @@ def check(profile: str = "quick") -> None:
     if records.load(profile).empty:
         raise CtdError(f"profile {profile!r} has no records; `make report` makes those of quick.")
     generated = paths.book_generated()
-    names = [table.name for table in (*tables.TABLES, *benchmarks.TABLES)] + [SUMMARY]
+    names = [table.name for table in (*tables.TABLES, *benchmarks.TABLES, benchmarks.TRAINING)] + [
+        SUMMARY
+    ]
     expected = [generated / "tables" / f"{name}.md" for name in names]
     expected += [generated / "figures" / f"{plot.name}.svg" for plot in figures.PLOTS]
     for path in expected:

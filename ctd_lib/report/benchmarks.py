@@ -1,4 +1,4 @@
-"""What `benchmarks/attention.py` measured, as tables and a figure of the book.
+"""What the scripts in `benchmarks/` measured, as tables and a figure of the book.
 
 Rows come from the files under `results/benchmarks`, each of which says on which machine and from
 which commit it was measured.
@@ -23,21 +23,21 @@ OURS = ("ours",)
 PUBLIC = ("transformers", "lsg-converter")
 
 
-def rows() -> pd.DataFrame:
-    """Every measured row: one contender at one length, in one dtype, forward or training.
+def rows(script: str = "attention") -> pd.DataFrame:
+    """Every measured row of a script: one contender at one length in one dtype.
 
     Raises:
-        CtdError: a file is not what the benchmark writes.
+        CtdError: a file is not what the script writes.
     """
     found = []
-    for path in sorted(paths.results(FOLDER).glob("attention*.json")):
+    for path in sorted(paths.results(FOLDER).glob(f"{script}-*.json")):
         try:
             content = json.loads(path.read_text())
             host = content["provenance"]["host"]
             measured = [row for row in content["rows"] if "error" not in row]
         except (ValueError, KeyError, TypeError) as error:
             raise CtdError(
-                f"{path} is no output of benchmarks/attention.py; measure it again, or delete it."
+                f"{path} is no output of benchmarks/{script}.py; measure it again, or delete it."
             ) from error
         found += [row | {"machine": host["gpu"] or host["cpu"]} for row in measured]
     return pd.DataFrame(found)
@@ -111,6 +111,33 @@ def replacement(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def training_step(rows: pd.DataFrame) -> pd.DataFrame:
+    """A step of distillation: ours against a plain loop, which follows it in the rows."""
+    if rows.empty:
+        return _none("arch")
+    table = []
+    for (_, ours), (_, plain) in zip(*(
+        rows[rows.kind == kind].iterrows() for kind in ("ours", "plain")
+    ), strict=True):  # fmt: skip
+        table.append(
+            {
+                "arch": ours["arch"],
+                "teacher": f"{ours['layers']} layers of {ours['hidden_size']}",
+                "length (tokens)": ours["length"],
+                "dtype, ours / plain": f"{ours['dtype']} / {plain['dtype']}",
+                "ours (tokens/s)": ours["tokens_per_second"]["median"],
+                "plain loop (tokens/s)": plain["tokens_per_second"]["median"],
+                "times as fast": "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(
+                    **ours["speed_ratio"]
+                ),
+                "peak, ours (MiB)": ours["peak_bytes"] / 2**20,
+                "peak, plain (MiB)": plain["peak_bytes"] / 2**20,
+                "peak, ours / plain": f"{ours['memory_ratio']['peak_bytes']:.2f}",
+            }
+        )
+    return pd.DataFrame(table)
+
+
 def speed(rows: pd.DataFrame) -> figures.Drawing:
     """Seconds of one forward in float32 over length: ours and the public implementations."""
     figure = Figure()
@@ -152,14 +179,20 @@ TABLES = (
     tables.Table(replacement, "A student as it can be had here, against the public teacher that it "
                  "replaces."),
 )  # fmt: skip
+TRAINING = tables.Table(
+    training_step,
+    "One step of distillation: ours against a loop with transformers' own attention and all logits "
+    "at once. Half the layers in the student, batch 1. Peak: all that the process holds.",
+)
 
 
 def write_all() -> dict[str, pd.DataFrame]:
     """Write the tables and the figure as files and page fragments; return the tables by name."""
     found = rows()
     built = {table.name: table.build(found) for table in TABLES}
+    built[TRAINING.name] = TRAINING.build(rows("training"))
     note = "" if found.empty else f"Measured on: {', '.join(sorted(found.machine.unique()))}."
-    for table in TABLES:
+    for table in (*TABLES, TRAINING):
         fragments.write_table(table.name, table.caption, built[table.name], FOLDER, note)
     with mpl.rc_context(figures.STYLE):
         drawing = speed(found)

@@ -116,3 +116,25 @@ def test_rows_that_failed_are_left_out(folder):
     write(folder / "attention.json", [row("full", "ours", 512, 1.0), {"error": "no memory"}])
     assert isinstance(benchmarks.rows(), pd.DataFrame)
     assert len(benchmarks.rows()) == 1
+
+
+def test_a_training_step_is_set_beside_the_plain_loop(folder):
+    shape = {"arch": "longformer", "layers": 6, "hidden_size": 384, "length": 4096}
+    kinds = (("ours", "bfloat16", 10, 40.0), ("plain", "float32", 40, 10.0))
+    ours, plain = (
+        shape | {
+            "kind": kind, "dtype": dtype, "peak_bytes": peak * 2**20,
+            "tokens_per_second": {"median": speed, "lowest": 1.0, "highest": 2.0},
+        }
+        for kind, dtype, peak, speed in kinds
+    )  # fmt: skip
+    ours["speed_ratio"] = {"median": 4.0, "lowest": 3.5, "highest": 4.5}
+    ours["memory_ratio"] = {"peak_bytes": 0.25, "extra_bytes": None}
+    write(folder / "training-step.json", [ours, plain])
+    assert benchmarks.rows().empty
+    [line] = benchmarks.training_step(benchmarks.rows("training")).to_dict("records")
+    assert line["teacher"] == "6 layers of 384"
+    assert line["dtype, ours / plain"] == "bfloat16 / float32"
+    assert line["times as fast"] == "4.00 (3.50 to 4.50)"
+    assert (line["peak, ours (MiB)"], line["peak, plain (MiB)"]) == (10, 40)
+    assert line["peak, ours / plain"] == "0.25"
