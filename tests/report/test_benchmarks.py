@@ -46,7 +46,7 @@ def write(path, rows):
 
 
 def test_every_cell_of_the_table_comes_from_a_row(folder):
-    write(folder / "attention.json", measured())
+    write(folder / "attention-base.json", measured())
     table = benchmarks.attention(benchmarks.rows()).set_index("length (tokens)")
     assert list(table.index) == [512, 2048, 8192]
     first = table.loc[512]
@@ -61,7 +61,7 @@ def test_every_cell_of_the_table_comes_from_a_row(folder):
 
 def test_the_crossover_lies_where_the_ratio_of_times_is_one(folder):
     """On log scales the ratio falls from 2 at 512 to 1/2 at 2048: 1 at their geometric mean."""
-    write(folder / "attention.json", measured())
+    write(folder / "attention-base.json", measured())
     [row] = benchmarks.crossover(benchmarks.rows()).to_dict("records")
     assert row["ours (tokens)"] == "1,024"
     assert row["ours, full with our linear layers (tokens)"] == "4,096"
@@ -70,7 +70,7 @@ def test_the_crossover_lies_where_the_ratio_of_times_is_one(folder):
 
 def test_a_length_measured_at_two_depths_is_compared_at_the_same_one(folder):
     shallow = [r | {"layers": 2, "seconds_median": 1e-3} for r in measured() if r["kind"] == "ours"]
-    write(folder / "attention.json", [*measured(), *shallow])
+    write(folder / "attention-base.json", [*measured(), *shallow])
     [row] = benchmarks.crossover(benchmarks.rows()).to_dict("records")
     assert row["ours (tokens)"] == "1,024"
 
@@ -96,7 +96,7 @@ def test_without_measurements_the_page_says_so(folder):
 
 
 def test_the_page_names_the_machine(folder):
-    write(folder / "attention.json", measured())
+    write(folder / "attention-base.json", measured())
     benchmarks.write_all()
     text = (paths.book_generated() / "tables" / "attention.md").read_text()
     assert "Measured on: a processor." in text
@@ -113,7 +113,7 @@ def test_a_file_of_something_else_is_named(folder, text):
 
 
 def test_rows_that_failed_are_left_out(folder):
-    write(folder / "attention.json", [row("full", "ours", 512, 1.0), {"error": "no memory"}])
+    write(folder / "attention-base.json", [row("full", "ours", 512, 1.0), {"error": "no memory"}])
     assert isinstance(benchmarks.rows(), pd.DataFrame)
     assert len(benchmarks.rows()) == 1
 
