@@ -20,7 +20,9 @@ def an_artifact(key="abc"):
 def write(key="abc", predictions=None, **params):
     chosen = {"arch": "lsg", "seed": 0, "role": "student", "task": "toy"} | params
     source = {"name": "toy", "licence": "none", "synthetic": True}
-    return records.write("finetune", "quick", chosen, {"score": 0.5}, source, an_artifact(key), predictions)
+    return records.write(
+        "finetune", "quick", chosen, {"score": 0.5}, source, an_artifact(key), predictions
+    )
 
 
 def test_what_is_written_is_loaded():

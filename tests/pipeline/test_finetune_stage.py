@@ -41,7 +41,9 @@ def test_teacher_and_student_share_features_and_keep_their_predictions(home, mak
     assert comparison.teacher.value == made["teacher"].values["score"]
     assert len(where.items(kept(made["teacher"]))) >= 8
     written = records.load("quick").query("kind == 'finetune'")
-    beside = {r.role: records.check_predictions(r.path, r.predictions) for r in written.itertuples()}
+    beside = {
+        r.role: records.check_predictions(r.path, r.predictions) for r in written.itertuples()
+    }
     for role, artifact in made.items():
         assert predictions.read(beside[role]) == kept(artifact)
     values = written["values"]
