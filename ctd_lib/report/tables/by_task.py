@@ -54,9 +54,11 @@ def _interval(found: Comparison | None) -> dict:
 
 def glue(records: pd.DataFrame) -> pd.DataFrame:
     """The GLUE score and the tasks it is the mean of, each on its whole official dev part."""
-    found = glue_scores.macro(records).groupby(["arch", "role"])
+    found = glue_scores.macro(records)
+    if found.empty:
+        return cells.complete([], ["arch", "model", "GLUE (score)"])
     names = [*glue_scores.SCORES, "glue"]
-    means = {key: of_model[names].mean() for key, of_model in found}
+    means = {key: of_model[names].mean() for key, of_model in found.groupby(["arch", "role"])}
     rows = []
     for arch, role in itertools.product(ARCHS, ("teacher", "student")):
         row = means.get((arch, role), pd.Series(index=names, dtype=float))
