@@ -7,7 +7,7 @@ example was drawn, so that most scores are a product of weights and per-example 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,8 @@ class Comparison:
     """Student score - teacher score."""
     examples: int
     seeds: int
+    drawn: np.ndarray = field(repr=False, compare=False)
+    """Scores of teacher and student in each resample, (2, R)."""
 
     @property
     def conclusive(self) -> bool:
@@ -80,24 +82,37 @@ def compare(
         scores = np.stack([of(weights) for of in scorers]).reshape(2, seeds, -1)
         chosen = rng.integers(seeds, size=scores.shape[1:])
         rows.append(np.take_along_axis(scores, chosen[None], axis=1).mean(1))
-    teacher, student = np.concatenate(rows, axis=1)
+    teacher, student = drawn = np.concatenate(rows, axis=1)
     whole = np.array([of(np.ones((1, count)))[0] for of in scorers]).reshape(2, seeds).mean(1)
-
-    def interval(value: float, drawn: np.ndarray) -> Interval:
-        if np.isnan(drawn).any():
-            return Interval(float(value), np.nan, np.nan)
-        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(value), float(low), float(high))
 
     return Comparison(
         metric=metric,
-        teacher=interval(whole[0], teacher),
-        student=interval(whole[1], student),
-        retention=interval(_percent(whole[1], whole[0]), _percent(student, teacher)),
-        difference=interval(whole[1] - whole[0], student - teacher),
+        teacher=_interval(whole[0], teacher, level),
+        student=_interval(whole[1], student, level),
+        retention=_interval(_percent(whole[1], whole[0]), _percent(student, teacher), level),
+        difference=_interval(whole[1] - whole[0], student - teacher, level),
         examples=count,
         seeds=seeds,
+        drawn=drawn,
     )
+
+
+def mean_retention(
+    comparisons: Sequence[Comparison], *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Mean of the retention over several tasks, whose test examples are drawn apart."""
+    rng = np.random.default_rng(seed)
+    # Each task was resampled by the same seed: in another order its draws are its own.
+    drawn = [found.drawn[:, rng.permutation(found.drawn.shape[1])] for found in comparisons]
+    kept = np.mean([_percent(student, teacher) for teacher, student in drawn], axis=0)
+    return _interval(np.mean([found.retention.value for found in comparisons]), kept, level)
+
+
+def _interval(value: float, drawn: np.ndarray, level: float) -> Interval:
+    if np.isnan(drawn).any():
+        return Interval(float(value), np.nan, np.nan)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
 
 
 def draws(count: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

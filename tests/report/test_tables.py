@@ -24,6 +24,9 @@ def test_headline(load):
     assert list(table.arch) == [*ARCHS, "paper, mean", "paper, best"]
     bigbird = table.set_index("arch").loc["bigbird"]
     assert bigbird["score kept † (%)"] == pytest.approx(88)
+    low, high = map(float, bigbird["95 % interval"].split(" to "))
+    # Two tasks with all kept, 25 of 45 answers, and F1 2/3 of 18/19.
+    assert low < (100 + 100 + 100 * 25 / 45 + 100 * (2 / 3) / (18 / 19)) / 4 < high < low + 20
     assert bigbird["short text (%)"] == pytest.approx(88)
     assert bigbird["long NER † (%)"] == pytest.approx(88)
     assert bigbird["teacher at 4096 (ms)"] == pytest.approx(4096 * 1.5)
@@ -117,7 +120,10 @@ def test_the_score_kept_has_an_interval_and_noise_is_called_so(load):
 
 def test_no_interval_without_predictions_or_on_other_examples(load):
     made = toy_records.make()
-    scores = tables.scores(load(made, kept=False))
+    found = load(made, kept=False)
+    headline = tables.headline(found).set_index("arch")["95 % interval"]
+    assert set(headline[list(ARCHS)]) == {tables.NOT_RUN}
+    scores = tables.scores(found)
     for name in ("score kept, low (%)", "score kept, high (%)", "student is"):
         assert set(scores[name]) == {tables.NOT_RUN}
     found = load(made)

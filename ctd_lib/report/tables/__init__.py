@@ -22,7 +22,8 @@ WHERE = "All seeds together; low and high are the 95 % interval of the change."
 
 TABLES = (
     Table(headline, "Every student against its own teacher. Scores: mean over the tasks that all "
-          "archs ran. Time and memory: one forward at the length named. M: million parameters."),
+          "archs ran, with its 95 % interval. Time and memory: one forward at the length named. M: "
+          "million parameters."),
     Table(claims, "The numbers of the paper that are known, and ours."),
     Table(scores, "Scores of teacher and student on the test split, task by task; the score kept "
           "with its 95 % interval by paired bootstrap over test examples and seeds. "

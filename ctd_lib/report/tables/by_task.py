@@ -10,9 +10,6 @@ from ctd_lib.report.tables import cells
 from ctd_lib.scores import glue as glue_scores
 from ctd_lib.scores.bootstrap import Comparison
 
-UNBOUNDED = "unbounded"
-"""What is said of retention where a resample's teacher scores 0."""
-
 
 def scores(records: pd.DataFrame) -> pd.DataFrame:
     """Score of teacher and student, task by task, and what the student keeps."""
@@ -44,7 +41,7 @@ def _interval(found: Comparison | None) -> dict:
     """What the kept predictions say of the score kept and of the difference."""
     low, high = (found.retention.low, found.retention.high) if found else (None, None)
     if found and pd.isna(low):
-        low = high = UNBOUNDED
+        low = high = cells.UNBOUNDED
     return {
         "score kept, low (%)": low,
         "score kept, high (%)": high,

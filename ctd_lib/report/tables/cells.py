@@ -7,6 +7,8 @@ import pandas as pd
 
 NOT_RUN = "not run"
 NOISE = "inside the noise"
+UNBOUNDED = "unbounded"
+"""Said of the interval of a score kept where a resample's teacher scores 0."""
 SYNTHETIC_MARK = "†"
 SYNTHETIC_NOTE = f"{SYNTHETIC_MARK} synthetic documents, made by a program: no real text."
 

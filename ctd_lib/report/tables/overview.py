@@ -5,14 +5,17 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ctd_lib import ARCHS
-from ctd_lib.report import paper, tidy
+from ctd_lib.report import kept, paper, tidy
 from ctd_lib.report.tables import cells
+from ctd_lib.scores import bootstrap
+from ctd_lib.scores.bootstrap import Comparison
 
 
 def headline(records: pd.DataFrame) -> pd.DataFrame:
     """One row per arch: score kept, time, memory, parameters; then the paper's mean and best."""
     shared, timings = tidy.shared(tidy.scores(records)), tidy.timings(records)
     length, memory_length = tidy.headline_length(timings), tidy.headline_length(timings, "mib")
+    compared = {(pair.arch, pair.task): kept.comparison(pair) for pair in kept.pairs(records)}
     rows = []
     for arch, teacher, student in tidy.pairs(timings, length):
         of_arch = shared[shared.arch == arch]
@@ -27,6 +30,9 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
             {
                 "arch": arch,
                 f"{cells.marked('score kept', shared)} (%)": tidy.mean_kept(of_arch),
+                "95 % interval": _interval(
+                    [compared.get((arch, task)) for task in of_arch.task.unique()]
+                ),
                 **by_group,
                 f"teacher at {length} (ms)": teacher.ms,
                 f"student at {length} (ms)": student.ms,
@@ -38,6 +44,14 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
         )
     ours = cells.complete(rows)
     return pd.concat([ours, _paper_rows(list(ours.columns))], ignore_index=True)
+
+
+def _interval(comparisons: list[Comparison | None]) -> str | None:
+    """Of the mean score kept; None unless every task of it has one."""
+    if not comparisons or None in comparisons:
+        return None
+    _, low, high = bootstrap.mean_retention(comparisons)
+    return cells.UNBOUNDED if pd.isna(low) else f"{low:.1f} to {high:.1f}"
 
 
 def claims(records: pd.DataFrame) -> pd.DataFrame:
