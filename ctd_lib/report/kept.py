@@ -10,6 +10,17 @@ from ctd_lib import records
 from ctd_lib.report import tidy
 from ctd_lib.scores import bootstrap, predictions, where
 
+LOST_COLUMNS = (
+    "task", "arch", "synthetic", "bin", "items", "teacher", "student", "difference", "low", "high",
+)  # fmt: skip
+FAMILIES = {
+    "position": ("tagging", "span-qa"),
+    "tokens": ("classification", "tagging", "span-qa"),
+    "tag": ("tagging",),
+    "kind": ("classification", "span-qa"),
+}
+"""Which families have it."""
+
 
 class Kept(NamedTuple):
     """Predictions of one finetuning."""
@@ -80,11 +91,6 @@ def _read(pair: Pair) -> tuple[list[predictions.Predictions], ...]:
     return [one.read() for one in pair.teachers], [one.read() for one in pair.students]
 
 
-LOST_COLUMNS = (
-    "task", "arch", "synthetic", "bin", "items", "teacher", "student", "difference", "low", "high",
-)  # fmt: skip
-
-
 def where_lost(found: pd.DataFrame, by: str, edges: tuple[int, ...] = where.EDGES) -> pd.DataFrame:
     """One row per task, arch and bin, with the columns `LOST_COLUMNS`.
 
@@ -100,12 +106,3 @@ def where_lost(found: pd.DataFrame, by: str, edges: tuple[int, ...] = where.EDGE
     bins = rows.groupby("task").bin.nunique()
     several = rows.task.isin(bins[bins > 1].index)
     return rows.loc[several, list(LOST_COLUMNS)].reset_index(drop=True)
-
-
-FAMILIES = {
-    "position": ("tagging", "span-qa"),
-    "tokens": ("classification", "tagging", "span-qa"),
-    "tag": ("tagging",),
-    "kind": ("classification", "span-qa"),
-}
-"""Which families have it."""
