@@ -43,11 +43,15 @@ def check(profile: str = "quick") -> None:
 
     Raises:
         CtdError: a run is failed, unfinished, stale or of no known notebook; a record does not fit
-            the schema; a table or a figure is missing.
+            the schema, or lacks the predictions that it was written with; a table or a figure is
+            missing.
     """
     for path in sorted(paths.book_runs().glob("*.ipynb")):
         _check_run(path)
-    if records.load(profile).empty:
+    found = records.load(profile)
+    for row in found[found.predictions.notna()].itertuples():
+        records.check_predictions(row.path, row.predictions)
+    if found.empty:
         raise CtdError(f"profile {profile!r} has no records; `make report` makes those of quick.")
     generated = paths.book_generated()
     names = [table.name for table in (*tables.TABLES, *benchmarks.TABLES, benchmarks.TRAINING)] + [

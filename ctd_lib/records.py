@@ -1,5 +1,10 @@
-"""Records: one JSON file per measurement, the only place that a number in the book comes from."""
+"""Records: one JSON file per measurement, the only place that a number in the book comes from.
 
+Predictions of a finetuning are kept beside its record, in `predictions/` under the same name; the
+record has their digest.
+"""
+
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,7 +19,7 @@ SCHEMA_VERSION = 1
 KINDS = ("convert", "pretrain", "distill", "finetune", "measure")
 COLUMNS = (
     "kind", "profile", "arch", "role", "task", "seed", "key",
-    "params", "values", "source", "provenance", "path",
+    "params", "values", "source", "provenance", "predictions", "path",
 )  # fmt: skip
 
 _OBJECT = {"type": "object"}
@@ -41,6 +46,7 @@ SCHEMA = {
             "anyOf": [{"type": "null"}, _OBJECT | {"required": ["name", "licence", "synthetic"]}]
         },
         "artifact": {"type": "string"},
+        "predictions": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "provenance": _OBJECT
         | {"required": ["commit", "date", "seconds", "host", "versions", "stage_revision"]},
     },
@@ -48,7 +54,13 @@ SCHEMA = {
 
 
 def write(
-    kind: str, profile: str, params: dict, values: dict, source: dict | None, artifact
+    kind: str,
+    profile: str,
+    params: dict,
+    values: dict,
+    source: dict | None,
+    artifact,
+    predictions: Path | None = None,
 ) -> Path:
     """Write the record of a finished artifact; the same artifact writes the same file.
 
@@ -58,6 +70,7 @@ def write(
         values: what was measured.
         source: `name`, `licence` and `synthetic` of the labelled data, where there is any.
         artifact: the `store.Artifact` that the values were taken from.
+        predictions: file to keep beside the record.
 
     Returns:
         The path of the file.
@@ -73,12 +86,34 @@ def write(
         "provenance": artifact.provenance,
     }
     path = paths.results(profile) / f"{kind}-{params['arch']}-{artifact.key}.json"
+    if predictions is not None:
+        content = predictions.read_bytes()
+        record["predictions"] = hashlib.sha256(content).hexdigest()
     _check(record, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    os.replace(partial, path)
+    if predictions is not None:
+        _replace(predictions_of(path), content)
+    _replace(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     return path
+
+
+def predictions_of(path: Path) -> Path:
+    """Where the predictions lie whose digest the record at `path` has."""
+    return path.parent / "predictions" / f"{path.stem}.json.gz"
+
+
+def check_predictions(path: Path, digest: str) -> Path:
+    """The predictions of the record at `path`, if they are those that it was written with.
+
+    Raises:
+        CtdError: they are not there, or others.
+    """
+    kept = predictions_of(path)
+    if not kept.is_file() or hashlib.sha256(kept.read_bytes()).hexdigest() != digest:
+        raise CtdError(
+            f"{kept} does not hold the predictions that record {path.name} was written with; "
+            "restore it, or delete the record and run its notebook again."
+        )
+    return kept
 
 
 def read(path: Path) -> dict:
@@ -116,10 +151,18 @@ def load(profile: str) -> pd.DataFrame:
                 "values": record["values"],
                 "source": record["source"],
                 "provenance": record["provenance"],
+                "predictions": record.get("predictions"),
                 "path": path,
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_bytes(content)
+    os.replace(partial, path)
 
 
 def _check(record: object, path: Path) -> None:

@@ -119,6 +119,13 @@ def test_a_record_of_another_schema_is_refused(home):
         book.check()
 
 
+def test_predictions_of_another_run_are_refused(home):
+    kept = next(paths.results("quick").glob("predictions/*.json.gz"))
+    kept.write_bytes(b"of another run")
+    with pytest.raises(CtdError, match=f"{kept.name} does not hold the predictions"):
+        book.check()
+
+
 @pytest.mark.parametrize("name", ["tables/headline.md", "figures/latency.svg"])
 def test_a_missing_piece_is_named(home, name):
     (paths.book_generated() / name).unlink()

@@ -2,6 +2,7 @@ import pytest
 
 from ctd_lib import params
 from ctd_lib.errors import CtdError
+from ctd_lib.tasks import registry
 
 
 def test_profile_fills_what_is_not_given():
@@ -22,6 +23,21 @@ def test_task_sizes_override_the_profile():
     task, override = next(iter(sizes["tasks"].items()))
     chosen = params.make(params.FinetuneParams, task=task)
     assert chosen.train_examples == override["train_examples"]
+
+
+@pytest.mark.parametrize("profile", ["quick", "study"])
+def test_long_tasks_have_sizes_that_fit_a_small_machine(profile):
+    long = [
+        name
+        for name, task in registry.TASKS.items()
+        if task.max_length == registry.LONG and "local:" not in task.sources
+    ]
+    assert len(long) == 10
+    for name in long:
+        chosen = params.make(params.FinetuneParams, profile=profile, task=name)
+        assert chosen.finetune_batch_size <= 2, name
+        assert chosen.train_examples <= (40 if profile == "quick" else 400), name
+        assert chosen.test_examples <= (40 if profile == "quick" else 200), name
 
 
 @pytest.mark.parametrize("profile", params.profiles())

@@ -17,10 +17,12 @@ def an_artifact(key="abc"):
     return SimpleNamespace(key=key, provenance=runtime.provenance(1.5) | {"stage_revision": 1})
 
 
-def write(key="abc", **params):
+def write(key="abc", predictions=None, **params):
     chosen = {"arch": "lsg", "seed": 0, "role": "student", "task": "toy"} | params
     source = {"name": "toy", "licence": "none", "synthetic": True}
-    return records.write("finetune", "quick", chosen, {"score": 0.5}, source, an_artifact(key))
+    return records.write(
+        "finetune", "quick", chosen, {"score": 0.5}, source, an_artifact(key), predictions
+    )
 
 
 def test_what_is_written_is_loaded():
@@ -60,3 +62,20 @@ def test_no_value_no_record():
     with pytest.raises(CtdError, match="values"):
         records.write("convert", "quick", {"arch": "lsg", "seed": 0}, {}, None, an_artifact())
     assert records.load("quick").empty
+
+
+def test_predictions_lie_beside_their_record_and_no_others(tmp_path):
+    (tmp_path / "made.json.gz").write_bytes(b"of the model")
+    path = write(predictions=tmp_path / "made.json.gz")
+    kept = records.predictions_of(path)
+    assert (kept.parent.parent, kept.read_bytes()) == (path.parent, b"of the model")
+    [row] = records.load("quick").itertuples()
+    assert records.check_predictions(row.path, row.predictions) == kept
+    kept.write_bytes(b"of another")
+    with pytest.raises(CtdError, match=r"abc\.json\.gz does not hold the predictions"):
+        records.check_predictions(row.path, row.predictions)
+    kept.unlink()
+    with pytest.raises(CtdError, match="does not hold"):
+        records.check_predictions(row.path, row.predictions)
+    assert records.load("quick").predictions.notna().all()
+    assert write(key="other").exists() and records.load("quick").predictions.isna().sum() == 1

@@ -94,7 +94,9 @@ def record(kind: str, p: params.ReportParams, artifact: Artifact) -> None:
         return
     values = dict(artifact.values)
     source = values.pop("source", None)
-    records.write(kind, p.profile, params.as_dict(p), values, source, artifact)
+    kept = artifact.path / PREDICTIONS
+    predictions = kept if kept.is_file() else None
+    records.write(kind, p.profile, params.as_dict(p), values, source, artifact, predictions)
 
 
 def costs(log) -> dict:

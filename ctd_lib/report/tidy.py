@@ -75,9 +75,15 @@ def shared(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores.task.isin(archs[archs == scores.arch.nunique()].index)]
 
 
+def kept_by(scores: pd.DataFrame, by: str | list[str]) -> pd.Series:
+    """Mean student score over the seeds / mean teacher score, in percent."""
+    means = scores.dropna(subset=["kept"]).groupby(by)[["teacher", "student"]].mean()
+    return 100 * means.student / means.teacher
+
+
 def mean_kept(scores: pd.DataFrame) -> float:
-    """Mean over tasks of the mean over seeds, in percent."""
-    return scores.groupby("task").kept.mean().mean()
+    """Mean over tasks of what is kept, in percent."""
+    return kept_by(scores, "task").mean()
 
 
 def timings(records: pd.DataFrame) -> pd.DataFrame:

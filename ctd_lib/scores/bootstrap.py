@@ -6,8 +6,8 @@ Tibshirani 1993, chapter 13: percentile intervals). A resample is a row of weigh
 example was drawn, so that most scores are a product of weights and per-example counts.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,8 @@ class Comparison:
     """Student score - teacher score."""
     examples: int
     seeds: int
+    drawn: np.ndarray = field(repr=False, compare=False)
+    """Scores of teacher and student in each resample, (2, R)."""
 
     @property
     def conclusive(self) -> bool:
@@ -69,45 +71,76 @@ def compare(
     Raises:
         CtdError: another number of seeds, other test examples, or no such score.
     """
+    demand_alike(teachers, students)
     every = [*teachers, *students]
+    metric = metric or every[0].main_metric
+    scorers = [scorer(found, metric) for found in every]
+    count, seeds = len(teachers[0].examples), len(teachers)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for weights in draws(count, resamples, rng):
+        scores = np.stack([of(weights) for of in scorers]).reshape(2, seeds, -1)
+        chosen = rng.integers(seeds, size=scores.shape[1:])
+        rows.append(np.take_along_axis(scores, chosen[None], axis=1).mean(1))
+    teacher, student = drawn = np.concatenate(rows, axis=1)
+    whole = np.array([of(np.ones((1, count)))[0] for of in scorers]).reshape(2, seeds).mean(1)
+
+    return Comparison(
+        metric=metric,
+        teacher=_interval(whole[0], teacher, level),
+        student=_interval(whole[1], student, level),
+        retention=_interval(_percent(whole[1], whole[0]), _percent(student, teacher), level),
+        difference=_interval(whole[1] - whole[0], student - teacher, level),
+        examples=count,
+        seeds=seeds,
+        drawn=drawn,
+    )
+
+
+def mean_retention(
+    comparisons: Sequence[Comparison], *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Mean of the retention over several tasks, whose test examples are drawn apart."""
+    rng = np.random.default_rng(seed)
+    # Each task was resampled by the same seed: in another order its draws are its own.
+    drawn = [found.drawn[:, rng.permutation(found.drawn.shape[1])] for found in comparisons]
+    kept = np.mean([_percent(student, teacher) for teacher, student in drawn], axis=0)
+    return _interval(np.mean([found.retention.value for found in comparisons]), kept, level)
+
+
+def _interval(value: float, drawn: np.ndarray, level: float) -> Interval:
+    if np.isnan(drawn).any():
+        return Interval(float(value), np.nan, np.nan)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
+
+
+def draws(count: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Resamples of so many examples, some at a time: weights (R, N)."""
+    for start in range(0, resamples, CHUNK):
+        drawn = rng.integers(count, size=(min(CHUNK, resamples - start), count))
+        yield np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(float)
+
+
+def same_examples(predictions: Sequence[Predictions]) -> bool:
+    """Whether all of them are of the same test examples, as their gold answers tell."""
+    golds = [[example["gold"] for example in found.examples] for found in predictions]
+    return all(gold == golds[0] for gold in golds[1:])
+
+
+def demand_alike(teachers: Sequence[Predictions], students: Sequence[Predictions]) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        CtdError: another number of seeds, or other test examples.
+    """
     if not teachers or len(teachers) != len(students):
         raise CtdError(
             f"{len(teachers)} predictions of the teacher and {len(students)} of the student; "
             "one of each a seed is wanted."
         )
-    golds = [[example["gold"] for example in found.examples] for found in every]
-    if any(gold != golds[0] for gold in golds[1:]):
-        raise CtdError(f"task {every[0].task}: the predictions are of different test examples.")
-    metric = metric or every[0].main_metric
-    scorers = [scorer(found, metric) for found in every]
-    count, seeds = len(golds[0]), len(teachers)
-    rng = np.random.default_rng(seed)
-    rows = []
-    for start in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - start)
-        drawn = rng.integers(count, size=(size, count))
-        weights = np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(float)
-        scores = np.stack([of(weights) for of in scorers]).reshape(2, seeds, size)
-        chosen = rng.integers(seeds, size=(seeds, size))
-        rows.append(np.take_along_axis(scores, chosen[None], axis=1).mean(1))
-    teacher, student = np.concatenate(rows, axis=1)
-    whole = np.array([of(np.ones((1, count)))[0] for of in scorers]).reshape(2, seeds).mean(1)
-
-    def interval(value: float, drawn: np.ndarray) -> Interval:
-        if np.isnan(drawn).any():
-            return Interval(float(value), np.nan, np.nan)
-        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(value), float(low), float(high))
-
-    return Comparison(
-        metric=metric,
-        teacher=interval(whole[0], teacher),
-        student=interval(whole[1], student),
-        retention=interval(_percent(whole[1], whole[0]), _percent(student, teacher)),
-        difference=interval(whole[1] - whole[0], student - teacher),
-        examples=count,
-        seeds=seeds,
-    )
+    if not same_examples([*teachers, *students]):
+        raise CtdError(f"task {teachers[0].task}: the predictions are of different test examples.")
 
 
 def _percent(student, teacher):

@@ -36,10 +36,17 @@ def macro(records: pd.DataFrame) -> pd.DataFrame:
     """
     rows: dict[tuple, dict] = {}
     for row in tidy.select(records, "finetune").itertuples():
-        if row.task in SCORES and "(" not in row.source["name"]:
+        if row.task in SCORES and _official(row):
             cell = rows.setdefault((row.arch, row.role, row.seed), {})
             cell[row.task] = task_score(row.task, row.values["scores"])
     index = pd.MultiIndex.from_tuples(list(rows), names=["arch", "role", "seed"])
     found = pd.DataFrame(list(rows.values()), index=index, columns=list(SCORES), dtype=float)
     found["glue"] = found.mean(axis=1, skipna=False)
     return found.reset_index()
+
+
+def _official(row) -> bool:
+    """Whether the test was the whole official dev part."""
+    limit = row.params["test_examples"]
+    whole = not limit or row.values["test_examples"] < limit
+    return whole and "(" not in row.source["name"]

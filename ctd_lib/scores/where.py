@@ -2,7 +2,8 @@
 
 `items` gives one row for each thing that can be right or wrong: a question, a text, an entity (each
 that is gold or predicted). `table` scores the rows in bins, `compare` sets teacher and student side
-by side. Positions and lengths count tokens of the whole input, before any cut.
+by side and says how sure their difference is. Positions and lengths count tokens of the whole
+input, before any cut.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ctd_lib.errors import CtdError
-from ctd_lib.scores import metrics
+from ctd_lib.scores import bootstrap, metrics
 from ctd_lib.scores.predictions import Predictions
 
 EDGES = (0, 512, 1024, 2048, 4096)
@@ -89,15 +90,7 @@ def table(items: pd.DataFrame, by: str, edges: Sequence[int] = EDGES) -> pd.Data
     Raises:
         CtdError: the rows have no such column.
     """
-    if by not in items:
-        raise CtdError(f"nothing to tell apart by {by!r}; there are {', '.join(items.columns)}.")
-    bins = items[by]
-    if by in NUMBERS:
-        ends = [*edges[1:], np.inf]
-        names = [f"{a} to {b - 1}" for a, b in itertools.pairwise(edges)]
-        names.append(f"{edges[-1]} and more")
-        bins = pd.cut(bins, [edges[0], *ends], right=False, labels=names)
-    groups = items.groupby(bins, observed=True)
+    groups = items.groupby(_bins(items, by, edges), observed=True)
     if "right" in items:
         sums = groups[["gold", "predicted", "right"]].sum()
         scores = 2 * sums.right / (sums.gold + sums.predicted)
@@ -107,21 +100,82 @@ def table(items: pd.DataFrame, by: str, edges: Sequence[int] = EDGES) -> pd.Data
     return found.rename_axis("bin").reset_index().astype({"bin": str})
 
 
+def _bins(items: pd.DataFrame, by: str, edges: Sequence[int]) -> pd.Categorical:
+    if by not in items:
+        raise CtdError(f"nothing to tell apart by {by!r}; there are {', '.join(items.columns)}.")
+    if by not in NUMBERS:
+        return pd.Categorical(items[by])
+    names = [f"{a} to {b - 1}" for a, b in itertools.pairwise(edges)]
+    names.append(f"{edges[-1]} and more")
+    cut = pd.cut(items[by].astype(float), [*edges, np.inf], right=False, labels=names)
+    return cut.array.remove_unused_categories()
+
+
 def compare(
     teachers: Sequence[Predictions],
     students: Sequence[Predictions],
     by: str,
     edges: Sequence[int] = EDGES,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """`table` for teacher and student, several seeds together.
+    """Teacher and student in each bin, the items of all seeds together.
+
+    The interval of the difference is by paired bootstrap over examples and seeds, as in
+    `bootstrap.compare`; resamples that leave a bin without a score do not count for it.
 
     Returns:
-        A row a bin: `bin`, `items` (a seed), `teacher`, `student`, `difference`.
+        A row a bin: `bin`, `items` (a seed), `teacher`, `student`, `difference`, its bounds `low`
+        and `high`.
+
+    Raises:
+        CtdError: as `bootstrap.compare`, or there is no such column.
     """
-    first, second = (
-        table(pd.concat([items(found) for found in role]), by, edges).set_index("bin")
-        for role in (teachers, students)
-    )
-    found = pd.DataFrame({"items": first["items"] // len(teachers), "teacher": first.score})
-    found = found.join(second.score.rename("student"), how="left")
-    return found.assign(difference=found.student - found.teacher).reset_index()
+    bootstrap.demand_alike(teachers, students)
+    count, seeds = len(teachers[0].examples), len(teachers)
+    frames = [items(found) for found in (*teachers, *students)]
+    rows = pd.concat(frames, keys=range(2 * seeds), names=["run"]).reset_index("run")
+    bins = _bins(rows, by, edges)
+    names = list(map(str, bins.categories))
+    known = bins.codes >= 0
+    place = rows.run[known], rows.example[known], bins.codes[known]
+    sums = np.zeros((3, 2 * seeds, count, len(names)))  # score, what it is of, gold items
+    for target, values in zip(sums, _parts(rows), strict=True):
+        np.add.at(target, place, np.asarray(values, dtype=float)[known])
+    gold = sums[2, :seeds].sum((0, 1)) // seeds
+    sums = sums[:2].reshape(2, 2, seeds, count, -1)  # (part or whole, role, seed, example, bin)
+    teacher, student = _ratio(sums.sum((2, 3)))
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for weights in bootstrap.draws(count, resamples, rng):
+        chosen = rng.multinomial(seeds, [1 / seeds] * seeds, size=len(weights))  # (R, seeds)
+        drawn.append(_ratio(np.einsum("prsxb,xs->prxb", weights @ sums, chosen)))
+    teachers_drawn, students_drawn = np.concatenate(drawn, axis=1)
+    bounds = [_bounds(column, level) for column in (students_drawn - teachers_drawn).T]
+    found = pd.DataFrame({"bin": names, "items": gold.astype(int)})
+    found = found.assign(teacher=teacher, student=student, difference=student - teacher)
+    return found.join(pd.DataFrame(bounds, columns=["low", "high"], index=found.index))
+
+
+def _parts(rows: pd.DataFrame) -> tuple[pd.Series, ...]:
+    """Whose sums are numerator and denominator of the score, and what counts as gold item."""
+    if "right" in rows:
+        return 2 * rows.right, rows.gold + rows.predicted, rows.gold
+    one = pd.Series(1, index=rows.index)
+    return rows.score, one, one
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    """Part by whole (2, ...), not a number where there is nothing."""
+    part, whole = sums
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _bounds(values: np.ndarray, level: float) -> tuple[float, float]:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return np.nan, np.nan
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -40,7 +40,13 @@ def test_teacher_and_student_share_features_and_keep_their_predictions(home, mak
     comparison = bootstrap.compare([kept(made["teacher"])], [kept(made["student"])])
     assert comparison.teacher.value == made["teacher"].values["score"]
     assert len(where.items(kept(made["teacher"]))) >= 8
-    values = records.load("quick").query("kind == 'finetune'")["values"]
+    written = records.load("quick").query("kind == 'finetune'")
+    beside = {
+        r.role: records.check_predictions(r.path, r.predictions) for r in written.itertuples()
+    }
+    for role, artifact in made.items():
+        assert predictions.read(beside[role]) == kept(artifact)
+    values = written["values"]
     assert {v["global_attention"] for v in values} == {"none"}
     assert all(v["upper_bound"] == 1 and v["entities"] == v["read_entities"] == 8 for v in values)
 

@@ -39,6 +39,34 @@ def test_retention_names_lowest_and_highest(load):
     assert "full from 50.0 % on conll2003 to 90.0 % on" in drawing.alt
 
 
+def test_retention_shows_the_interval(load):
+    [axes] = figures.retention(load(toy_records.make())).figure.axes
+    bars = [line.get_xdata() for line in axes.lines if line.get_marker() == "None"]
+    bars = [bar for bar in bars if len(bar) == 2 and tuple(bar) != (0, 1)]
+    lines = [bar for bar in bars if tuple(bar) != (100, 100)]
+    assert len(bars) > len(lines) == 2 * len(ARCHS)
+    entities, answers = 100 * (50 / 75) / (90 / 95), 100 * 25 / 45
+    for (low_ner, high_ner), (low_qa, high_qa) in zip(lines[::2], lines[1::2], strict=True):
+        assert low_ner < entities < high_ner and low_qa < answers < high_qa
+
+
+def test_where_it_is_lost_a_panel_a_task(load):
+    found = load(toy_records.make())
+    drawing = figures.positions(found)
+    assert [axes.get_title() for axes in drawing.figure.axes] == ["press-ner †", "press-qa †"]
+    axes = drawing.figure.axes[1]
+    teacher, student = axes.lines[:2]
+    assert list(teacher.get_ydata()) == [pytest.approx(0.8), pytest.approx(1)]
+    assert list(student.get_ydata()) == [pytest.approx(0.8), pytest.approx(0.2)]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "512"]
+    [legend] = drawing.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(ARCHS)
+    assert "press-qa, lsg 0.80 to 0.80 at 0 to 511 and 1.00 to 0.20 at 512 to 1023" in drawing.alt
+    tags = figures.tags(found)
+    assert [axes.get_title() for axes in tags.figure.axes] == ["conll2003", "press-ner †"]
+    assert "at LOC" in tags.alt and "at PER" in tags.alt
+
+
 def test_missing_archs_are_said_not_drawn(load):
     made = [r for r in toy_records.make() if r["params"]["arch"] != "bigbird"]
     drawing = figures.headline(load(made))

@@ -1,14 +1,17 @@
 """Tables from toy records: exact cells, what is missing, what is chosen, what is marked."""
 
 import copy
+import hashlib
+import json
 
 import pandas as pd
 import pytest
 import toy_records
 
-from ctd_lib import ARCHS, params, paths
+from ctd_lib import ARCHS, params, paths, records
 from ctd_lib.errors import CtdError
-from ctd_lib.report import fragments, paper, tables, tidy
+from ctd_lib.report import fragments, kept, paper, tables, tidy
+from ctd_lib.scores import glue, predictions
 
 
 def of(made, kind, **named):
@@ -21,6 +24,9 @@ def test_headline(load):
     assert list(table.arch) == [*ARCHS, "paper, mean", "paper, best"]
     bigbird = table.set_index("arch").loc["bigbird"]
     assert bigbird["score kept † (%)"] == pytest.approx(88)
+    low, high = map(float, bigbird["95 % interval"].split(" to "))
+    # Two tasks with all kept, 25 of 45 answers, and F1 2/3 of 18/19.
+    assert low < (100 + 100 + 100 * 25 / 45 + 100 * (2 / 3) / (18 / 19)) / 4 < high < low + 20
     assert bigbird["short text (%)"] == pytest.approx(88)
     assert bigbird["long NER † (%)"] == pytest.approx(88)
     assert bigbird["teacher at 4096 (ms)"] == pytest.approx(4096 * 1.5)
@@ -96,7 +102,126 @@ def test_seeds_are_averaged_and_counted(load):
     row = scores.loc[("conll2003", "full")]
     assert row["seeds"] == 2
     assert row["teacher (score)"] == pytest.approx((0.8 + 0.5) / 2)
-    assert row["score kept (%)"] == pytest.approx((90 + 80) / 2)
+    assert row["score kept (%)"] == pytest.approx(100 * (0.8 * 0.9 + 0.4) / (0.8 + 0.5))
+
+
+def test_the_score_kept_has_an_interval_and_noise_is_called_so(load):
+    made = toy_records.make()
+    scores = tables.scores(load(made)).set_index(["task", "arch"])
+    # Of the toy predictions, the teacher's have 45 of 50 right; the student's as many on short
+    # text, on long text 20 of the first half and 5 of the second.
+    long = scores.loc["press-qa †", "lsg"]
+    assert long["score kept, low (%)"] < 100 * 25 / 45 < long["score kept, high (%)"] < 100
+    assert long["student is"] == "lower"
+    short = scores.loc["movie-sentences", "lsg"]
+    assert short["student is"] == tables.NOISE
+    assert (short["score kept, low (%)"], short["score kept, high (%)"]) == (100, 100)
+
+
+def test_no_interval_without_predictions_or_on_other_examples(load):
+    made = toy_records.make()
+    found = load(made, kept=False)
+    headline = tables.headline(found).set_index("arch")["95 % interval"]
+    assert set(headline[list(ARCHS)]) == {tables.NOT_RUN}
+    scores = tables.scores(found)
+    for name in ("score kept, low (%)", "score kept, high (%)", "student is"):
+        assert set(scores[name]) == {tables.NOT_RUN}
+    found = load(made)
+    [row] = found.query("task == 'conll2003' and arch == 'lsg' and role == 'student'").itertuples()
+    other = toy_records.predicted("press-ner", "student")
+    predictions.write(other, records.predictions_of(row.path))
+    with pytest.raises(CtdError, match="does not hold the predictions"):
+        tables.scores(found)
+    digest = hashlib.sha256(records.predictions_of(row.path).read_bytes()).hexdigest()
+    row.path.write_text(json.dumps(json.loads(row.path.read_text()) | {"predictions": digest}))
+    scores = tables.scores(records.load("quick")).set_index(["task", "arch"])
+    assert scores.loc[("conll2003", "lsg"), "student is"] == tables.NOT_RUN
+    assert scores.loc[("conll2003", "full"), "student is"] == tables.NOISE
+
+
+def test_only_seeds_of_both_roles_are_compared(load):
+    made = of(toy_records.make(), "finetune", arch="full", task="press-qa")
+    second = copy.deepcopy(made[0])
+    second["params"]["seed"] = 1
+    second["artifact"] += "-seed1"
+    [pair] = kept.pairs(load([*made, second]))
+    assert (pair.task, pair.arch, len(pair.teachers), len(pair.students)) == (
+        "press-qa", "full", 1, 1,
+    )  # fmt: skip
+
+
+def test_where_it_is_lost(load):
+    found = load(toy_records.make())
+    halves = tables.halves(found)
+    assert list(halves.arch) == 2 * [arch for arch in ARCHS for _ in range(2)]
+    assert set(halves.task) == {"press-ner †", "press-qa †"}
+    before, after = halves[halves.task == "press-qa †"].iloc[:2].to_dict("records")
+    assert (before["position (tokens)"], before["items"], before["student is"]) == (
+        "0 to 511", 25, tables.NOISE,
+    )  # fmt: skip
+    assert (after["position (tokens)"], after["student is"]) == ("512 and more", "lower")
+    assert (after["teacher (score)"], after["student (score)"]) == (1.0, 0.2)
+    assert after["change, low (score)"] < -0.8 < after["change, high (score)"] < 0
+    assert set(tables.lengths(found)["document (tokens)"]) == {"0 to 511", "512 to 1023"}
+    # Short tasks have one bin: nothing to tell apart.
+    assert set(tables.positions(found).task) == set(halves.task)
+    assert set(tables.tags(found).tag) == {"LOC", "PER"}
+    assert set(tables.questions(found).kind) == {"who", "what"}
+
+
+@pytest.mark.parametrize("name", ["halves", "positions", "lengths", "tags", "questions"])
+def test_where_without_predictions_says_so(load, name):
+    table = getattr(tables, name)(load(toy_records.make(), kept=False))
+    assert len(table) == 1 and (table == tables.NOT_RUN).all(axis=None)
+
+
+def test_glue_is_not_available_before_all_its_tasks_were_run(load):
+    table = tables.glue(load(glue_records(), kept=False)).set_index(["arch", "model"])
+    row = table.loc["lsg", "student"]
+    assert (row["rte (score)"], row["GLUE (score)"]) == (0.5, pytest.approx((0.5 * 7 + 0.9) / 8))
+    assert table.loc["full", "teacher"]["rte (score)"] == tables.NOT_RUN
+    apart = glue_records()
+    apart[0]["params"]["seed"] = 1  # now no seed has all eight
+    row = tables.glue(load(apart, kept=False)).set_index(["arch", "model"]).loc["lsg", "student"]
+    assert (row["rte (score)"], row["GLUE (score)"]) == (0.5, paper.NOT_AVAILABLE)
+
+
+def glue_records():
+    made = []
+    for task, names in glue.SCORES.items():
+        values = {"scores": dict.fromkeys(names, 0.9 if task == "sst2" else 0.5)}
+        values |= {
+            "main_metric": names[0], "score": values["scores"][names[0]], "test_examples": 100,
+            "family": "classification", "max_length": 128, "truncated_examples": 0,
+            "lost_labels": 0,
+        }  # fmt: skip
+        source = {"name": "local:glue", "licence": "toy licence", "synthetic": False}
+        made.append(
+            toy_records.record("finetune", params.FinetuneParams, "lsg", values, source,
+                               role="student", task=task)
+        )  # fmt: skip
+    return made
+
+
+def test_truncation_and_the_bound_it_leaves(load):
+    made = toy_records.make()
+    cut = {"truncated_examples": 7, "lost_labels": 30, "entities": 50, "read_entities": 40,
+           "upper_bound": 80 / 90}  # fmt: skip
+    for record in of(made, "finetune", task="press-ner"):
+        record["values"] |= cut
+    for record in of(made, "finetune", task="movie-sentences", arch="lsg"):
+        record["values"]["truncated_examples"] = 3
+    table = tables.truncation(load(made))
+    assert list(table.task) == [
+        "conll2003", "movie-sentences", "movie-sentences", "press-ner †", "press-qa †"
+    ]  # fmt: skip
+    ner = table[table.task == "press-ner †"].iloc[0]
+    assert (ner["cut"], ner["in the text"], ner["whole in what is read"]) == (7, 50, 40)
+    assert ner["upper bound (score)"] == pytest.approx(80 / 90)
+    assert ner["arch"] == "all"
+    reviews = table[table.task == "movie-sentences"].set_index("arch")
+    assert reviews.loc["lsg", "upper bound (score)"] == paper.NOT_AVAILABLE
+    assert reviews.loc["full, longformer, bigbird, nystromformer", "upper bound (score)"] == 1
 
 
 def test_the_profiles_own_parameters_go_before_a_later_trial(load):
@@ -151,7 +276,7 @@ def test_synthetic_data_is_marked_wherever_it_shows(load):
     found = load(toy_records.make())
     tables.write_all("quick")
     folder = paths.book_generated() / "tables"
-    for name in ("headline", "claims", "scores", "sources"):
+    for name in ("headline", "claims", "scores", "sources", "truncation", "halves"):
         text = (folder / f"{name}.md").read_text()
         assert tables.SYNTHETIC_NOTE in text, name
     assert tables.SYNTHETIC_NOTE not in (folder / "latency.md").read_text()

@@ -153,6 +153,22 @@ def test_a_thousand_resamples_of_squad_size_take_little_time(make):
     assert time.process_time() - started < 1
 
 
+def test_a_mean_over_tasks_is_surer_than_one_task():
+    rng = np.random.default_rng(5)
+    made = []
+    for _ in range(4):
+        teacher, gold, _ = binary(rng, 600, 0.8)
+        student = [g if rng.random() < 0.7 else 1 - g for g in gold]
+        made.append(bootstrap.compare([teacher], [examples_of("classification", gold, student)[0]]))
+    mean = bootstrap.mean_retention(made)
+    assert mean.value == pytest.approx(np.mean([found.retention.value for found in made]))
+    widths = [found.retention.high - found.retention.low for found in made]
+    # Of four independent means of like width: half of it.
+    assert mean.high - mean.low == pytest.approx(np.mean(widths) / 2, rel=0.12)
+    same = bootstrap.mean_retention(made[:1] * 4)
+    assert same.high - same.low == pytest.approx(widths[0] / 2, rel=0.12)
+
+
 def test_what_cannot_be_compared():
     rng = np.random.default_rng(4)
     one, other = binary(rng, 10)[0], binary(rng, 10)[0]

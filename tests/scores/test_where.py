@@ -76,12 +76,14 @@ def test_teacher_and_student_side_by_side_over_seeds():
         [example | {"predicted": 1 - example["gold"]} for example in TEXTS.examples],
     )  # fmt: skip
     found = where.compare([TEXTS, TEXTS], [TEXTS, worse], "tokens")
-    assert rows_of(found) == [("0 to 511", 2, 0.5, 0.25, -0.25), ("512 to 1023", 1, 1.0, 0.5, -0.5)]
+    shown = found.drop(columns=["low", "high"])
+    assert rows_of(shown) == [("0 to 511", 2, 0.5, 0.25, -0.25), ("512 to 1023", 1, 1.0, 0.5, -0.5)]
     missing = Predictions("toy", "tagging", "entity_f1", "", [
         example | {"predicted": []} for example in TAGGING.examples
     ])  # fmt: skip
     found = where.compare([TAGGING], [missing], "tag").set_index("bin")
     assert found.student["PER"] == 0 and np.isnan(found.student["ORG"])
+    assert found.high["PER"] < 0 and np.isnan(found.low["ORG"])
 
 
 @pytest.mark.parametrize("kept", [TAGGING, QUESTIONS, TEXTS])
@@ -94,3 +96,41 @@ def test_predictions_come_back_and_weigh_the_same_every_time(kept, tmp_path):
     paths[0].write_bytes(b"[]")
     with pytest.raises(CtdError, match=r"a\.json\.gz holds no predictions"):
         predictions.read(paths[0])
+
+
+def many(rng, right_after, seeds=1):
+    """400 questions in turn before and after token 512; after it right at the rate given."""
+    made = []
+    for _ in range(seeds):
+        examples = [
+            {"id": str(n), "gold": ["x"], "kind": "who", "position": 10 if n % 2 else 600,
+             "tokens": 700, "predicted": "x" if n % 2 or rng.random() < right_after else "y"}
+            for n in range(400)
+        ]  # fmt: skip
+        made.append(Predictions("toy", "span-qa", "f1", "squad", examples))
+    return made
+
+
+def test_the_interval_of_a_bin_is_the_binomial_one_and_leaves_other_bins_alone():
+    rng = np.random.default_rng(0)
+    teachers, students = many(rng, 1.0, 3), many(rng, 0.7, 3)
+    before, after = where.compare(teachers, students, "position", (0, 512)).itertuples()
+    assert (before.difference, before.low, before.high) == (0, 0, 0)
+    lost = -after.difference
+    half = 1.96 * np.sqrt(lost * (1 - lost) / 600)
+    assert after.low < after.difference < after.high < 0
+    # Seeds are drawn too, which widens the interval a little.
+    assert half < after.difference - after.low < 2.2 * half
+    one = where.compare(teachers[:1], students[:1], "position", (0, 512)).iloc[1]
+    narrow = 1.96 * np.sqrt(-one.difference * (1 + one.difference) / 200)
+    assert one.high - one.low == pytest.approx(2 * narrow, rel=0.15)
+
+
+def test_other_examples_are_not_compared():
+    with pytest.raises(CtdError, match="different test examples"):
+        where.compare([TEXTS], [QUESTIONS], "tokens")
+
+
+def test_a_bin_without_items_in_most_resamples_still_has_its_bounds():
+    found = where.compare([TAGGING], [TAGGING], "tag").set_index("bin")
+    assert found.low["PER"] == found.high["PER"] == 0

@@ -1,0 +1,108 @@
+"""The kept predictions behind the scores, teacher beside student, and what they tell."""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ctd_lib import records
+from ctd_lib.report import tidy
+from ctd_lib.scores import bootstrap, predictions, where
+
+LOST_COLUMNS = (
+    "task", "arch", "synthetic", "bin", "items", "teacher", "student", "difference", "low", "high",
+)  # fmt: skip
+FAMILIES = {
+    "position": ("tagging", "span-qa"),
+    "tokens": ("classification", "tagging", "span-qa"),
+    "tag": ("tagging",),
+    "kind": ("classification", "span-qa"),
+}
+"""Which families have it."""
+
+
+class Kept(NamedTuple):
+    """Predictions of one finetuning."""
+
+    record: Path
+    digest: str
+
+    def read(self) -> predictions.Predictions:
+        """Them, if they are still those of the record.
+
+        Raises:
+            CtdError: they are not there, or others.
+        """
+        return predictions.read(records.check_predictions(self.record, self.digest))
+
+
+class Pair(NamedTuple):
+    """Teacher and student of one arch on one task."""
+
+    task: str
+    arch: str
+    family: str
+    synthetic: bool
+    teachers: tuple[Kept, ...]
+    """One a seed."""
+    students: tuple[Kept, ...]
+    """Of the same seeds."""
+
+
+def pairs(found: pd.DataFrame) -> list[Pair]:
+    """From records, by task and arch: the seeds for which both have kept their predictions."""
+    rows = tidy.select(found, "finetune")
+    made = []
+    for (task, arch), of_pair in rows[rows.predictions.notna()].groupby(["task", "arch"]):
+        by_role: dict[str, dict] = {"teacher": {}, "student": {}}
+        for row in of_pair.itertuples():
+            by_role[row.role][row.seed] = Kept(row.path, row.predictions)
+        seeds = sorted(by_role["teacher"].keys() & by_role["student"].keys())
+        if seeds:
+            first = of_pair.iloc[0]
+            sides = (tuple(by_role[role][seed] for seed in seeds) for role in by_role)
+            made.append(
+                Pair(task, arch, first["values"]["family"], first.source["synthetic"], *sides)
+            )
+    return made
+
+
+# Tables and figures ask for the same; a file is named by what it holds.
+@functools.cache
+def comparison(pair: Pair) -> bootstrap.Comparison | None:
+    """Retention and difference with their intervals; None: the test examples differ."""
+    teachers, students = _read(pair)
+    if not bootstrap.same_examples([*teachers, *students]):
+        return None
+    return bootstrap.compare(teachers, students)
+
+
+@functools.cache
+def lost(pair: Pair, by: str, edges: tuple[int, ...]) -> pd.DataFrame | None:
+    """`where.compare` of the pair; None: the test examples differ."""
+    teachers, students = _read(pair)
+    if not bootstrap.same_examples([*teachers, *students]):
+        return None
+    return where.compare(teachers, students, by, edges)
+
+
+def _read(pair: Pair) -> tuple[list[predictions.Predictions], ...]:
+    return [one.read() for one in pair.teachers], [one.read() for one in pair.students]
+
+
+def where_lost(found: pd.DataFrame, by: str, edges: tuple[int, ...] = where.EDGES) -> pd.DataFrame:
+    """One row per task, arch and bin, with the columns `LOST_COLUMNS`.
+
+    Only of tasks that have such a thing to tell apart, and at least two bins of it.
+    """
+    families = FAMILIES[by]
+    frames = []
+    for pair in pairs(found):
+        if pair.family in families and (table := lost(pair, by, edges)) is not None:
+            of_pair = {"task": pair.task, "arch": pair.arch, "synthetic": pair.synthetic}
+            frames.append(table.assign(**of_pair))
+    rows = pd.concat(frames) if frames else pd.DataFrame(columns=list(LOST_COLUMNS))
+    bins = rows.groupby("task").bin.nunique()
+    several = rows.task.isin(bins[bins > 1].index)
+    return rows.loc[several, list(LOST_COLUMNS)].reset_index(drop=True)

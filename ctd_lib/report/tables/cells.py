@@ -1,0 +1,57 @@
+"""What the tables of the report have in common: what a cell says, and how a table is finished."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+NOT_RUN = "not run"
+NOISE = "inside the noise"
+UNBOUNDED = "unbounded"
+"""Said of the interval of a score kept where a resample's teacher scores 0."""
+SYNTHETIC_MARK = "†"
+SYNTHETIC_NOTE = f"{SYNTHETIC_MARK} synthetic documents, made by a program: no real text."
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the book: `build` makes it, `caption` says what it shows."""
+
+    build: Callable[[pd.DataFrame], pd.DataFrame]
+    caption: str
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return self.build.__name__
+
+
+def complete(rows: Iterable[dict], columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Rows as a table in which every empty cell says that it was not run.
+
+    A table without rows gets one of these columns.
+    """
+    rows = list(rows)
+    if not rows and columns:
+        rows = [dict.fromkeys(columns)]
+    frame = pd.DataFrame(rows).astype(object)
+    return frame.where(frame.notna(), NOT_RUN)
+
+
+def marked(name: str, of_it: pd.DataFrame) -> str:
+    """A name, with the mark if any of its data is synthetic."""
+    return f"{name} {SYNTHETIC_MARK}" if of_it.synthetic.any() else name
+
+
+def only(values: pd.Series) -> object:
+    """The one value of a column, or all that there are."""
+    return " / ".join(map(str, values.unique())) if len(values) else None
+
+
+def verdict(low: float | None, high: float | None) -> str | None:
+    """What the interval of student - teacher allows to say of the student; None without one."""
+    if pd.isna(low) or pd.isna(high):
+        return None
+    if low <= 0 <= high:
+        return NOISE
+    return "higher" if low > 0 else "lower"
