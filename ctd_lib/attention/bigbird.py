@@ -212,7 +212,7 @@ class Plan:
         """
         if torch.is_grad_enabled():
             return None
-        return self._scratch.setdefault((like.dtype, which), like.new_empty(0))
+        return self._scratch.setdefault((like.dtype, which), like.new_empty(0)).resize_(0)
 
     def seen_twice(self, chosen: Tensor) -> Tensor:
         """Which random blocks are in the window or global as well, (H, N - 2, R)."""
