@@ -28,6 +28,8 @@ from ctd_lib.errors import CtdError
 
 PAPER_LENGTHS = (1024, 3072, 4096)
 """In tokens, for which transformers has a rule of its own to draw random blocks by."""
+BLOCKS = 64
+"""Whose random blocks are copied at a time, 18 MiB of keys at width 768 in float32."""
 
 
 def install(model, public=False):
@@ -210,7 +212,7 @@ class Plan:
         """
         if torch.is_grad_enabled():
             return None
-        return self._scratch.setdefault((like.dtype, which), like.new_empty(0))
+        return self._scratch.setdefault((like.dtype, which), like.new_empty(0)).resize_(0)
 
     def seen_twice(self, chosen: Tensor) -> Tensor:
         """Which random blocks are in the window or global as well, (H, N - 2, R)."""
@@ -265,18 +267,28 @@ class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
 
         rows = torch.cat((query[:size], query[-size:]))
         first, last = blocked.attend(rows, [everything]).split(size)
-        ends = (torch.cat((x[:size], x[-size:])).transpose(0, 1)[None] for x in (key, value))
-        window = (blocked.windows(x, plan.count - 2, 3 * size, size) for x in (key, value))
-        drawn = (_gather(x, chosen, size, plan.scratch(x, n)) for n, x in enumerate((key, value)))
-        middle = blocked.attend(
-            query[size:-size],
-            [
-                Part(*window, mask(plan.window)),
-                Part(*ends, mask(plan.ends)),
-                Part(*drawn, mask(plan.random(chosen))),
-            ],
-        )
-        return torch.cat((first, middle, last))
+        inner = plan.count - 2
+        ends = [torch.cat((x[:size], x[-size:])).transpose(0, 1)[None] for x in (key, value)]
+        window = [blocked.windows(x, inner, 3 * size, size) for x in (key, value)]
+        ends_mask, window_mask = mask(plan.ends), mask(plan.window)
+        drawn_mask = mask(plan.random(chosen))
+        middle = []
+        # A backward takes all blocks at once, for it would add up as many gradients of all keys.
+        step = inner if torch.is_grad_enabled() else BLOCKS
+        for start in range(0, inner, step):
+            runs = slice(start, min(start + step, inner))
+            drawn = (
+                _gather(x, chosen[:, runs], size, plan.scratch(x, number))
+                for number, x in enumerate((key, value))
+            )
+            parts = [
+                Part(*(x[runs] for x in window), window_mask[runs]),
+                Part(*ends, ends_mask),
+                Part(*drawn, drawn_mask[runs]),
+            ]
+            rows = query[(runs.start + 1) * size : (runs.stop + 1) * size]
+            middle.append(blocked.attend(rows, parts))
+        return torch.cat((first, *middle, last))
 
 
 def _gather(x, chosen, size, scratch):

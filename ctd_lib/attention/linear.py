@@ -1,5 +1,8 @@
 """Linear layers and GELU at the machine's speed: oneDNN where it is faster, the GELU fused in.
 
+Outside of training the feed-forward layer takes some tokens at a time: its inner activations are
+the largest of a forward, and memory of that size comes from the system anew each time.
+
 PyTorch multiplies float32 matrices with MKL, which holds back on CPUs that are not Intel's. oneDNN,
 which PyTorch brings along too, is faster there. Results differ in the last bits, as between any two
 orders of summation.
@@ -26,6 +29,8 @@ GELUS = {
     activations.GELUTanh: "tanh",
 }
 """Activation classes -> the function's name in torch; `gelu_new` writes out what torch fuses."""
+TOKENS = 2048
+"""Of the feed-forward layer at a time: enough for full speed, 24 MiB at width 768 in float32."""
 
 
 @functools.cache
@@ -133,11 +138,52 @@ class RobertaIntermediate(_Intermediate, modeling_roberta.RobertaIntermediate):
     """RoBERTa's, with LSG attention."""
 
 
+def _some_at_a_time(feed_forward, hidden_states: Tensor) -> Tensor:
+    """A function of each token, (B, T, C) -> (B, T, C)."""
+    if torch.is_grad_enabled():
+        return feed_forward(hidden_states)
+    parts = hidden_states.flatten(0, -2).split(TOKENS)
+    return torch.cat([feed_forward(part) for part in parts]).view_as(hidden_states)
+
+
+class _Layer(Swapped):
+    """An encoder layer whose feed-forward half takes some tokens at a time."""
+
+    def feed_forward_chunk(self, attention_output):
+        """(B, T, C) -> (B, T, C)"""
+        return _some_at_a_time(super().feed_forward_chunk, attention_output)
+
+
+class BertLayer(_Layer, modeling_bert.BertLayer):
+    """BERT's, with full or LSG attention."""
+
+
+class BigBirdLayer(_Layer, modeling_big_bird.BigBirdLayer):
+    """Big Bird's."""
+
+
+class LongformerLayer(Swapped, modeling_longformer.LongformerLayer):
+    """Longformer's, which calls its half by another name."""
+
+    def ff_chunk(self, attn_output):
+        """(B, T, C) -> (B, T, C)"""
+        return _some_at_a_time(super().ff_chunk, attn_output)
+
+
+class NystromformerLayer(_Layer, modeling_nystromformer.NystromformerLayer):
+    """Nystromformer's."""
+
+
+class RobertaLayer(_Layer, modeling_roberta.RobertaLayer):
+    """RoBERTa's, with full or LSG attention."""
+
+
 CLASSES = {
     ours.__bases__[-1]: ours
     for ours in (
         Linear, GELUActivation, NewGELUActivation, GELUTanh, BertIntermediate, BigBirdIntermediate,
         LongformerIntermediate, NystromformerIntermediate, RobertaIntermediate,
+        BertLayer, BigBirdLayer, LongformerLayer, NystromformerLayer, RobertaLayer,
     )
 }  # fmt: skip
 """For `swap.swap`, beside an arch's own."""

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from ctd_lib import attention
-from ctd_lib.attention import linear, swap
+from ctd_lib.attention import bigbird, linear, swap
 from ctd_lib.errors import CtdError
 
 ARCHS = list(toys.MODELS)
@@ -75,6 +75,25 @@ def test_gradient_checkpointing_and_autocast(arch):
         found = model.eval()(**inputs).logits
     tokens = inputs["attention_mask"].bool()
     assert toys.relative(found[tokens], exact[tokens]) < 0.1
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_some_tokens_and_blocks_at_a_time_give_the_same(arch, monkeypatch):
+    model = attention.install(toys.MODELS[arch]()).eval()
+    inputs = toys.batch(150, [150, 80])
+    sizes = []
+    for module in model.modules():
+        if isinstance(module, linear._Intermediate):
+            module.register_forward_hook(lambda module, given, out: sizes.append(len(given[0])))
+    with torch.inference_mode():
+        whole = model(**inputs).logits
+        assert set(sizes) == {300}
+        monkeypatch.setattr(linear, "TOKENS", 128)
+        monkeypatch.setattr(bigbird, "BLOCKS", 2)
+        sizes.clear()
+        parts = model(**inputs).logits
+    assert set(sizes) == {128, 300 - 2 * 128}
+    assert toys.relative(parts, whole) < 1e-5
 
 
 @pytest.mark.parametrize("arch", ARCHS)
