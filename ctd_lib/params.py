@@ -201,6 +201,12 @@ class MeasureParams(DistillParams):
     """Dtype of weights and activations."""
 
 
+@_dataclass
+class ExportParams(FinetuneParams):
+    finetuned: bool = False
+    """Export the model finetuned on `task`, instead of the one that finetuning starts from."""
+
+
 @functools.cache
 def profiles() -> dict[str, dict]:
     """The sizes of every profile."""
