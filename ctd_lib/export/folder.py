@@ -32,16 +32,14 @@ def head_of(path: Path | str) -> str:
     )
 
 
-def write(path: Path | str, folder: Path, card: str) -> None:
-    """Weights (safetensors), configuration, tokenizer and model card of a saved model.
+def write(path: Path | str, folder: Path) -> None:
+    """Weights (safetensors), configuration and tokenizer of a saved model.
 
     Args:
         path: folder of the model, e.g. an artifact of distillation or of finetuning.
         folder: where they go; made if it is not there.
-        card: text of the model card (`card.text`).
 
     Raises:
         CtdError: no model or tokenizer there, or of a class that is not known here.
     """
     models.save(models.load(path, head_of(path)), models.load_tokenizer(path), folder)
-    (folder / CARD).write_text(card)

@@ -41,8 +41,7 @@ def export(model: PreTrainedModel, path: Path) -> float:
     graph = graphs.Graph(model)
     length, batch = (torch.export.Dim(name) for name in ("length", "batch"))
     example = inputs(model, min(200, models.max_length(model.config)), rows=2)
-    # A size of its own for each: torch.export takes equal ones for the same.
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         torch.onnx.export(
             graph,
             kwargs=example,
@@ -144,14 +143,13 @@ def require() -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's remarks on packages and shapes that do not matter here."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    """Without the exporters' remarks on packages and shapes that do not matter here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

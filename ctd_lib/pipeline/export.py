@@ -1,15 +1,18 @@
-"""A model as a hub-ready folder, with a card of what its records say."""
+"""A model as a hub-ready folder, with a card of what its records say; ONNX and int8 if asked."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ctd_lib import measure as measurement
-from ctd_lib import models, params, records
+from ctd_lib import models, params, records, tasks
 from ctd_lib.data import sources
 from ctd_lib.errors import CtdError
-from ctd_lib.export import card, folder
-from ctd_lib.pipeline.common import MEANS, get_or_make
+from ctd_lib.export import card, folder, forms, int8, onnx
+from ctd_lib.pipeline.common import MEANS, get_or_make, record
 from ctd_lib.pipeline.distill import model_of
 from ctd_lib.pipeline.finetune import finetune
 from ctd_lib.store import Artifact
@@ -33,26 +36,68 @@ def export(p: params.ExportParams) -> Artifact:
     }  # fmt: skip
 
     def make(path: Path) -> dict:
+        folder.write(upstream.path, path / HUB)
         model = models.load(upstream.path, folder.head_of(upstream.path))
+        values = _forms(p, path / HUB) if p.onnx else {}
         facts = card.Facts(
             arch=p.arch, role=p.role, head=folder.head_of(upstream.path),
             task=p.task if p.finetuned else None, max_length=models.max_length(model.config),
             parameters=measurement.parameters(model), provenance=upstream.provenance,
             key=upstream.key, scores=scores, timings=timings, settings=_settings(p),
             backbone=_public(p.backbone), licences=_licences(p, scores),
+            forms=values.get("rows", ()),
         )  # fmt: skip
-        folder.write(upstream.path, path / HUB, card.text(facts))
-        return {}
+        (path / HUB / folder.CARD).write_text(card.text(facts))
+        return values
 
     label = f"{p.arch}-{p.role}" + (f"-{p.task}" if p.finetuned else "")
-    return get_or_make("export", label, settings, [upstream], p.seed, make)
+    artifact = get_or_make("export", label, settings, [upstream], p.seed, make)
+    if p.onnx:
+        record("export", p, artifact)
+    return artifact
+
+
+def _forms(p: params.ExportParams, hub: Path) -> dict:
+    """ONNX and int8 beside the model, and the measured rows of all its forms.
+
+    Of a model that was not finetuned the encoder alone.
+    """
+    head = folder.head_of(hub) if p.finetuned else "base"
+    model = models.load(hub, head)
+    float32, int8_file = (hub / file for file in forms.FILES.values())
+    float32.parent.mkdir()
+    difference = onnx.export(model, float32)
+    agreement = int8.quantise(model, float32, int8_file)
+    rows = forms.measure(
+        hub, head, p.lengths, p.measure_batch_size, p.repeats, _score(p, hub, model)
+    )
+    return {
+        "rows": rows, "head": head, "onnx_difference": difference, "int8_agreement": agreement,
+        "device": "cpu", "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def _score(p: params.ExportParams, hub: Path, model) -> Callable[[forms.Run], float] | None:
+    """What gives each form of a finetuned model its score on the task's test part."""
+    if not p.finetuned:
+        return None
+    data = tasks.load(
+        p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
+        p.train_file, p.test_file, p.task_context,
+    )  # fmt: skip
+    policy = None
+    if p.arch == "longformer":
+        policy = tasks.policy(p.global_attention, tasks.family(data).GLOBAL_ATTENTION)
+    longest = min(p.task_max_length or data.max_length, models.max_length(model.config))
+    tokenizer = models.load_tokenizer(hub)
+    return functools.partial(forms.task_score, data, tokenizer, longest, policy)
 
 
 def _scores(p: params.ExportParams) -> Iterator[card.Score]:
     """Of each task on which this model was finetuned, the latest score, beside its teacher's."""
     found: dict[str, dict] = {}
-    for record in _records(p, "finetune"):
-        found.setdefault(record["params"]["task"], {})[record["params"]["role"]] = record
+    for one in _records(p, "finetune"):
+        found.setdefault(one["params"]["task"], {})[one["params"]["role"]] = one
     for task, roles in found.items():
         if p.role not in roles:
             continue

@@ -5,7 +5,7 @@ import torch
 import yaml
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
 
-from ctd_lib import cli, models, params, pipeline
+from ctd_lib import cli, models, params, pipeline, records
 
 CONLL = "Ada\tB-PER\nspoke\tO\nin\tO\nParis\tB-LOC\n\nTom\tB-PER\nwent\tO\nto\tO\nRome\tB-LOC\n"
 
@@ -84,3 +84,29 @@ def test_the_command_prints_the_folder(home, make, monkeypatch, capsys):
     assert cli.run("export", options) == 0
     folder = capsys.readouterr().out.splitlines()[-1]
     assert (home / folder / pipeline.HUB / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_forms_are_checked_measured_and_recorded(home, make, tagging):
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    given = tagging | {"arch": "longformer", "finetuned": True, "onnx": True}
+    artifact = pipeline.export(make(params.ExportParams, lengths=[16, 40], repeats=2, **given))
+    (found,) = records.load("quick").query("kind == 'export'")["values"]
+    assert found["onnx_difference"] < 1e-3 and 0.8 < found["int8_agreement"] <= 1
+    rows = found["rows"]
+    names = ["torch float32", "torch bfloat16", "ONNX float32", "ONNX int8"]
+    assert [row["form"] for row in rows] == names * 2
+    assert [row["length"] for row in rows] == [16] * 4 + [40] * 4
+    assert all(row["seconds_median"] > 0 for row in rows)
+    assert all(row["peak_bytes"] >= row["baseline_bytes"] > 2**20 for row in rows)
+    by_form = dict(zip(names, rows, strict=False))
+    finetuned = records.load("quick").query("kind == 'finetune'")["values"].iloc[0]["score"]
+    assert by_form["torch float32"]["score"] == by_form["ONNX float32"]["score"] == finetuned
+    sizes = [by_form[name]["file_bytes"] for name in names]
+    assert sizes[1] < sizes[0] and sizes[3] < sizes[2]
+    assert sorted(path.name for path in (artifact.path / pipeline.HUB / "onnx").iterdir()) == [
+        "model.onnx", "model_int8.onnx"
+    ]  # fmt: skip
+    _, text = read_card(artifact.path / pipeline.HUB)
+    assert section(text, "Other forms of this model").count("ONNX int8") == 2

@@ -30,11 +30,12 @@ def tables(config, layer: int) -> tuple[Tensor, Tensor]:
     chosen = torch.zeros(longest + 1, dtype=torch.int64)
     for count in range(3, longest + 1):
         rows = _extra(fast.block_pattern(config, count, layer), width)  # (H, count - 2, R + 1)
-        for number, (table, set_rows) in enumerate(zip(made, filled, strict=True)):
-            if torch.equal(table[:, 1 : 1 + set_rows], rows[:, :set_rows]):
-                break
-        else:
-            number = len(made)
+        fits = (
+            torch.equal(table[:, 1 : 1 + n], rows[:, :n])
+            for table, n in zip(made, filled, strict=True)
+        )
+        number = next((number for number, fit in enumerate(fits) if fit), len(made))
+        if number == len(made):
             made.append(torch.full((config.num_attention_heads, longest, width), NONE))
             filled.append(0)
         made[number][:, 1 : count - 1] = rows
