@@ -1,7 +1,8 @@
 """The forms of one model beside each other: time, memory, size and score.
 
 Forwards are interleaved between the forms, so that a machine that slows down slows all of them.
-Peak memory is that of a process of its own for each form.
+Peak memory is that of a process of its own for each form. That of ONNX holds torch too, though it
+has no need of it: between forms compare peak less baseline.
 """
 
 import copy
