@@ -201,6 +201,20 @@ class MeasureParams(DistillParams):
     """Dtype of weights and activations."""
 
 
+@_dataclass
+class ExportParams(FinetuneParams):
+    finetuned: bool = False
+    """Export the model finetuned on `task`, instead of the one that finetuning starts from."""
+    onnx: bool = False
+    """Also as ONNX, in float32 and int8, checked against torch and measured beside it."""
+    lengths: Lengths
+    """Input lengths in tokens at which that is measured."""
+    measure_batch_size: PositiveInt = 1
+    """Sequences a forward then."""
+    repeats: PositiveInt
+    """Timed forwards a form and length then."""
+
+
 @functools.cache
 def profiles() -> dict[str, dict]:
     """The sizes of every profile."""

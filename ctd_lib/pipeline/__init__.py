@@ -8,11 +8,13 @@ from ctd_lib.pipeline.backbone import backbone
 from ctd_lib.pipeline.common import PREDICTIONS, REVISIONS, STEP_LOG, TENSOR_REPORT
 from ctd_lib.pipeline.convert import convert
 from ctd_lib.pipeline.distill import distill
+from ctd_lib.pipeline.export import HUB, export
 from ctd_lib.pipeline.finetune import finetune
 from ctd_lib.pipeline.measure import measure
 from ctd_lib.pipeline.pretrain import pretrain
 
 __all__ = [
+    "HUB",
     "PREDICTIONS",
     "REVISIONS",
     "STEP_LOG",
@@ -20,6 +22,7 @@ __all__ = [
     "backbone",
     "convert",
     "distill",
+    "export",
     "finetune",
     "measure",
     "pretrain",

@@ -1,0 +1,158 @@
+"""A model as a hub-ready folder, with a card of what its records say; ONNX and int8 if asked."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ctd_lib import measure as measurement
+from ctd_lib import models, params, records, tasks
+from ctd_lib.data import sources
+from ctd_lib.errors import CtdError
+from ctd_lib.export import card, folder, forms, int8, onnx
+from ctd_lib.pipeline.common import MEANS, get_or_make, record
+from ctd_lib.pipeline.distill import model_of
+from ctd_lib.pipeline.finetune import finetune
+from ctd_lib.store import Artifact
+
+HUB = "model"
+"""The hub-ready folder within the artifact."""
+NAMED = ("backbone", "data_source", "train_file", "test_file")
+MIXES = ("corpora", "head_corpora")
+
+
+def export(p: params.ExportParams) -> Artifact:
+    """The teacher, the student, or either finetuned, as a folder for others to use.
+
+    The model card has what is in the model's records at the time; with later records it is made
+    anew.
+    """
+    upstream = finetune(replace(p, save_model=True)) if p.finetuned else model_of(p, p.role)
+    scores, timings = list(_scores(p)), list(_timings(p))
+    settings = params.own(p, params.ExportParams) | {
+        "scores": [vars(score) for score in scores], "timings": timings,
+    }  # fmt: skip
+
+    def make(path: Path) -> dict:
+        folder.write(upstream.path, path / HUB)
+        model = models.load(upstream.path, folder.head_of(upstream.path))
+        values = _forms(p, path / HUB) if p.onnx else {}
+        facts = card.Facts(
+            arch=p.arch, role=p.role, head=folder.head_of(upstream.path),
+            task=p.task if p.finetuned else None, max_length=models.max_length(model.config),
+            parameters=measurement.parameters(model), provenance=upstream.provenance,
+            key=upstream.key, scores=scores, timings=timings, settings=_settings(p),
+            backbone=_public(p.backbone), licences=_licences(p, scores),
+            forms=values.get("rows", ()),
+        )  # fmt: skip
+        (path / HUB / folder.CARD).write_text(card.text(facts))
+        return values
+
+    label = f"{p.arch}-{p.role}" + (f"-{p.task}" if p.finetuned else "")
+    artifact = get_or_make("export", label, settings, [upstream], p.seed, make)
+    if p.onnx:
+        record("export", p, artifact)
+    return artifact
+
+
+def _forms(p: params.ExportParams, hub: Path) -> dict:
+    """ONNX and int8 beside the model, and the measured rows of all its forms.
+
+    Of a model that was not finetuned the encoder alone.
+    """
+    head = folder.head_of(hub) if p.finetuned else "base"
+    model = models.load(hub, head)
+    float32, int8_file = (hub / file for file in forms.FILES.values())
+    float32.parent.mkdir()
+    difference = onnx.export(model, float32)
+    agreement = int8.quantise(model, float32, int8_file)
+    rows = forms.measure(
+        hub, head, p.lengths, p.measure_batch_size, p.repeats, _score(p, hub, model)
+    )
+    return {
+        "rows": rows, "head": head, "onnx_difference": difference, "int8_agreement": agreement,
+        "device": "cpu", "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def _score(p: params.ExportParams, hub: Path, model) -> Callable[[forms.Run], float] | None:
+    """What gives each form of a finetuned model its score on the task's test part."""
+    if not p.finetuned:
+        return None
+    data = tasks.load(
+        p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
+        p.train_file, p.test_file, p.task_context,
+    )  # fmt: skip
+    policy = None
+    if p.arch == "longformer":
+        policy = tasks.policy(p.global_attention, tasks.family(data).GLOBAL_ATTENTION)
+    longest = min(p.task_max_length or data.max_length, models.max_length(model.config))
+    tokenizer = models.load_tokenizer(hub)
+    return functools.partial(forms.task_score, data, tokenizer, longest, policy)
+
+
+def _scores(p: params.ExportParams) -> Iterator[card.Score]:
+    """Of each task on which this model was finetuned, the latest score, beside its teacher's."""
+    found: dict[str, dict] = {}
+    for one in _records(p, "finetune"):
+        found.setdefault(one["params"]["task"], {})[one["params"]["role"]] = one
+    for task, roles in found.items():
+        if p.role not in roles:
+            continue
+        values, source = roles[p.role]["values"], roles[p.role]["source"]
+        yield card.Score(
+            task=task, metric=values["main_metric"], score=values["score"],
+            teacher=roles["teacher"]["values"]["score"] if "teacher" in roles else None,
+            examples=values["test_examples"], source=_public(source["name"]),
+            licence=source["licence"],
+        )  # fmt: skip
+
+
+def _timings(p: params.ExportParams) -> list[dict]:
+    """The rows of the latest measurement of this model and its teacher."""
+    found = list(_records(p, "measure"))
+    return found[-1]["values"]["rows"] if found else []
+
+
+def _records(p: params.ExportParams, kind: str) -> Iterator[dict]:
+    """The records of a kind that were made from this very model or its teacher, oldest first."""
+    shared = set(params.names(params.DistillParams)) - set(MEANS)
+    ours = params.as_dict(p)
+    rows = records.load(p.profile).query("kind == @kind").to_dict("records")
+    for row in sorted(rows, key=lambda row: row["provenance"]["date"]):
+        if all(row["params"].get(name) == ours[name] for name in shared):
+            yield row
+
+
+def _settings(p: params.ExportParams) -> dict:
+    """The parameters that made this model; of the user's own files the names alone."""
+    stage = params.PretrainParams if p.role == "teacher" else params.DistillParams
+    known = params.names(params.FinetuneParams if p.finetuned else stage)
+    settings = {name: value for name, value in params.as_dict(p).items()
+                if name in known and name not in MEANS and value is not None}  # fmt: skip
+    settings |= {name: _public(settings[name]) for name in NAMED if name in settings}
+    return settings | {
+        name: {_public(spec): weight for spec, weight in settings[name].items()} for name in MIXES
+    }
+
+
+def _licences(p: params.ExportParams, scores: list[card.Score]) -> dict[str, str]:
+    specs = [p.backbone, *p.head_corpora, *p.corpora]
+    found = {_public(spec): _source(spec).licence for spec in specs}
+    return found | {s.source: s.licence for s in scores if p.finetuned and s.task == p.task}
+
+
+def _public(spec: str) -> str:
+    """The specification of a source, without the folders that a local one lies in."""
+    source = _source(spec)
+    return f"local:{Path(source.name).name}" if source.kind == "local" else spec
+
+
+def _source(spec: str) -> sources.Source:
+    name = spec.partition("?")[0]
+    try:
+        return sources.resolve(name)
+    except CtdError:  # a hub id without its kind, or one of a hub that does not answer now
+        return sources.Source("hub", name.removeprefix("hub:"), "see its page on the hub")

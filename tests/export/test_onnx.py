@@ -1,0 +1,151 @@
+"""ONNX of every arch and head against torch, as transformers and the fast attention compute it."""
+
+import pytest
+import torch
+import toy_models
+from transformers import AutoConfig
+
+from ctd_lib import attention, convert, models
+from ctd_lib.attention import bigbird as fast_bigbird
+from ctd_lib.errors import CtdError
+from ctd_lib.export import graphs, onnx
+from ctd_lib.export.graphs import bigbird
+
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+
+MAX_LENGTH = 152
+GEOMETRY = {
+    "full": {},
+    "longformer": {"attention_window": 8},
+    "bigbird": {"block_size": 4, "num_random_blocks": 2},
+    "lsg": {"block_size": 8, "sparse_block_size": 8, "sparsity_factor": 2},
+    "nystromformer": {"num_landmarks": 8},
+}
+
+
+def toy(arch: str, family: str = "roberta", **geometry):
+    length = toy_models.POSITIONS if arch == "full" else MAX_LENGTH
+    chosen = GEOMETRY[arch] | geometry
+    model = convert.convert(toy_models.backbone(family), arch, length, **chosen).model.eval()
+    return model if attention.installed(model) else attention.install(model)
+
+
+def shallow(model):
+    """One layer, which is exported sooner."""
+    del models.layers(model)[1:]
+    model.config.num_hidden_layers = 1
+    if model.config.model_type == "longformer":
+        model.config.attention_window = model.config.attention_window[:1]
+    return model
+
+
+def differences(model, run, lengths=(1, 2, 7, 8, 16, 17, 40, 61, 100, 152)):
+    """Largest difference of logits from the model's at tokens that are no padding."""
+    for length in lengths:
+        if length > models.max_length(model.config):
+            continue
+        for rows in (1, 3):
+            given = onnx.inputs(model, length, rows)
+            if length == 40 and "global_attention_mask" in given:
+                given["global_attention_mask"] = torch.zeros_like(given["input_ids"])
+            with torch.inference_mode():
+                expected = model(**given).logits
+            kept = given["attention_mask"].bool()
+            yield (run(given)[kept] - expected[kept]).abs().max() / expected[kept].std()
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+@pytest.mark.parametrize("arch", GEOMETRY)
+def test_graphs_equal_the_fast_attention(arch, family):
+    model = toy(arch, family)
+    graph = graphs.Graph(model)
+    with torch.inference_mode():
+        assert max(differences(model, lambda given: graph(**given)[0])) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arch", "geometry"),
+    [
+        ("lsg", {"sparsity_type": "pooling"}),
+        ("lsg", {"sparsity_type": "none"}),
+        ("lsg", {"sparsity_factor": 1}),
+        ("lsg", {"sparse_block_size": 4}),
+        ("bigbird", {"num_random_blocks": 1}),
+        ("bigbird", {"num_random_blocks": 4}),
+        ("longformer", {"attention_window": 38}),
+    ],
+)
+def test_graphs_in_other_geometries(arch, geometry):
+    model = toy(arch, **geometry)
+    graph = graphs.Graph(model)
+    with torch.inference_mode():
+        assert max(differences(model, lambda given: graph(**given)[0])) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", GEOMETRY)
+def test_onnxruntime_equals_torch_at_any_length_batch_and_padding(arch, tmp_path):
+    model = shallow(toy(arch, "bert"))
+    assert onnx.export(model, tmp_path / "model.onnx") < 1e-4
+    session = onnx.Session(tmp_path / "model.onnx")
+    assert "token_type_ids" in session.inputs and session.outputs == ["logits"]
+    run = lambda given: torch.from_numpy(session(given)["logits"])  # noqa: E731
+    assert max(differences(model, run)) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "head"),
+    [
+        ("longformer", "base"),
+        ("longformer", "question-answering"),
+        ("bigbird", "sequence-classification"),
+    ],
+)
+def test_heads(arch, head, tmp_path):
+    models.save(shallow(toy(arch)), toy_models.tokenizer("roberta"), tmp_path)
+    torch.manual_seed(0)
+    model = models.load(tmp_path, head)
+    assert onnx.export(model, tmp_path / "model.onnx") < 1e-4
+
+
+@pytest.mark.parametrize(("positions", "random"), [(1024, 3), (3072, 1), (640, 3)])
+def test_big_birds_tables_are_its_patterns(positions, random):
+    """Lengths of the paper's own rule among them, and those where everyone sees everyone."""
+    config = AutoConfig.for_model(
+        "big_bird", max_position_embeddings=positions, block_size=64, num_random_blocks=random,
+        num_attention_heads=2,
+    )  # fmt: skip
+    drawn, chosen = bigbird.tables(config, layer=1)
+    for count in range(3, positions // 64 + 1):
+        seen = torch.eye(count, dtype=torch.bool).repeat(2, 1, 1)
+        seen |= seen.roll(1, 1) | seen.roll(-1, 1)
+        seen[:, [0, -1]] = seen[:, :, [0, -1]] = True
+        table = drawn[chosen[count]][:, :count]
+        for head, row in torch.cartesian_prod(torch.arange(2), torch.arange(1, count - 1)):
+            extra = table[head, row]
+            extra = extra[extra != bigbird.NONE]
+            assert not seen[head, row, extra].any()
+            seen[head, row, extra] = True
+        assert torch.equal(seen, fast_bigbird.block_pattern(config, count, 1))
+
+
+def test_what_differs_from_torch_is_refused_and_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "check", lambda model, path: 0.5)
+    with pytest.raises(CtdError, match="differs from torch by 5"):
+        onnx.export(shallow(toy("full")), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_check_sees_another_models_file(tmp_path):
+    onnx.export(shallow(toy("full")), tmp_path / "model.onnx")
+    other = shallow(toy("full"))
+    torch.nn.init.normal_(other.roberta.encoder.layer[0].attention.self.value.weight)
+    assert onnx.check(other, tmp_path / "model.onnx") > onnx.TOLERANCE
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(CtdError, match=r"needs the package onnxscript; .*ctd_lib\[export\]"):
+        onnx.require()

@@ -1,0 +1,112 @@
+"""The stage of export: hub-ready folders with cards that say what the records say."""
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
+
+from ctd_lib import cli, models, params, pipeline, records
+
+CONLL = "Ada\tB-PER\nspoke\tO\nin\tO\nParis\tB-LOC\n\nTom\tB-PER\nwent\tO\nto\tO\nRome\tB-LOC\n"
+
+
+@pytest.fixture
+def tagging(tmp_path):
+    (tmp_path / "a.conll").write_text(CONLL)
+    return {
+        "task": "tagging", "train_file": str(tmp_path / "a.conll"), "epochs": 1,
+        "test_file": str(tmp_path / "a.conll"), "finetune_batch_size": 2,
+    }  # fmt: skip
+
+
+def read_card(folder):
+    _, metadata, text = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(metadata), text
+
+
+def section(text, title):
+    return text.split(f"# {title}\n", 1)[1].split("\n#", 1)[0].strip()
+
+
+def test_a_student_opens_in_plain_transformers_and_here(home, make):
+    artifact = pipeline.export(make(params.ExportParams, arch="longformer"))
+    folder = artifact.path / pipeline.HUB
+    student = models.load(pipeline.distill(make(params.DistillParams, arch="longformer")).path)
+    inputs = AutoTokenizer.from_pretrained(folder)("the king spoke in Paris", return_tensors="pt")
+    with torch.inference_mode():
+        expected = student(**inputs).logits
+        for opened in (AutoModelForMaskedLM.from_pretrained(folder), models.load(folder)):
+            torch.testing.assert_close(opened(**inputs).logits, expected, rtol=1e-4, atol=1e-5)
+    metadata, text = read_card(folder)
+    assert metadata["pipeline_tag"] == "fill-mask" and "base_model" not in metadata
+    for title in ("Score kept", "Time and memory"):
+        assert section(text, title) == "Not measured."
+    assert str(home) not in text and str(make(params.ExportParams).backbone) not in text
+    settings = yaml.safe_load(section(text, "How it was made").split("```yaml")[1].strip("`\n "))
+    assert settings["distill_steps"] == 2 and settings["corpora"] == {"local:text.jsonl": 1.0}
+
+
+def test_a_card_has_the_scores_and_times_of_its_own_records(home, make, tagging):
+    finetuned = {
+        role: pipeline.finetune(make(params.FinetuneParams, role=role, **tagging)).values["score"]
+        for role in ("teacher", "student")
+    }
+    pipeline.finetune(make(params.FinetuneParams, seed=1, **tagging))  # another student's
+    rows = pipeline.measure(make(params.MeasureParams, lengths=[16], repeats=1)).values["rows"]
+    artifact = pipeline.export(make(params.ExportParams, finetuned=True, **tagging))
+    folder = artifact.path / pipeline.HUB
+    tagger = AutoModelForTokenClassification.from_pretrained(folder)
+    assert {"B-PER", "B-LOC"} <= set(tagger.config.label2id)
+    metadata, text = read_card(folder)
+    result = metadata["model-index"][0]["results"][0]
+    assert result["metrics"][0]["value"] == finetuned["student"]
+    *_, row = section(text, "Score kept").splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:4] == [
+        "tagging", "entity_f1", *(f"{finetuned[role]:.3f}" for role in ("student", "teacher"))
+    ]  # fmt: skip
+    times = section(text, "Time and memory")
+    for row in rows:
+        assert f"| {row['role']} | 16 | 1 | {row['seconds_median']:.4f} |" in times
+
+
+def test_new_records_make_a_new_card(home, make):
+    chosen = make(params.ExportParams, arch="full")
+    before = pipeline.export(chosen)
+    assert pipeline.export(chosen).key == before.key
+    pipeline.measure(make(params.MeasureParams, arch="full", lengths=[16], repeats=1))
+    assert pipeline.export(chosen).key != before.key
+
+
+def test_the_command_prints_the_folder(home, make, monkeypatch, capsys):
+    given = params.as_dict(make(params.ExportParams, arch="full", role="teacher"))
+    options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    assert cli.run("export", options) == 0
+    folder = capsys.readouterr().out.splitlines()[-1]
+    assert (home / folder / pipeline.HUB / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_forms_are_checked_measured_and_recorded(home, make, tagging):
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+    given = tagging | {"arch": "longformer", "finetuned": True, "onnx": True}
+    artifact = pipeline.export(make(params.ExportParams, lengths=[16, 40], repeats=2, **given))
+    (found,) = records.load("quick").query("kind == 'export'")["values"]
+    assert found["onnx_difference"] < 1e-3 and 0.8 < found["int8_agreement"] <= 1
+    rows = found["rows"]
+    names = ["torch float32", "torch bfloat16", "ONNX float32", "ONNX int8"]
+    assert [row["form"] for row in rows] == names * 2
+    assert [row["length"] for row in rows] == [16] * 4 + [40] * 4
+    assert all(row["seconds_median"] > 0 for row in rows)
+    assert all(row["peak_bytes"] >= row["baseline_bytes"] > 2**20 for row in rows)
+    by_form = dict(zip(names, rows, strict=False))
+    finetuned = records.load("quick").query("kind == 'finetune'")["values"].iloc[0]["score"]
+    assert by_form["torch float32"]["score"] == by_form["ONNX float32"]["score"] == finetuned
+    sizes = [by_form[name]["file_bytes"] for name in names]
+    assert sizes[1] < sizes[0] and sizes[3] < sizes[2]
+    assert sorted(path.name for path in (artifact.path / pipeline.HUB / "onnx").iterdir()) == [
+        "model.onnx", "model_int8.onnx"
+    ]  # fmt: skip
+    _, text = read_card(artifact.path / pipeline.HUB)
+    assert section(text, "Other forms of this model").count("ONNX int8") == 2
