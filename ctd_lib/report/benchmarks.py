@@ -33,13 +33,14 @@ def rows(script: str = "attention") -> pd.DataFrame:
     for path in sorted(paths.results(FOLDER).glob(f"{script}-*.json")):
         try:
             content = json.loads(path.read_text())
-            host = content["provenance"]["host"]
+            host, commit = (content["provenance"][name] for name in ("host", "commit"))
             measured = [row for row in content["rows"] if "error" not in row]
         except (ValueError, KeyError, TypeError) as error:
             raise CtdError(
                 f"{path} is no output of benchmarks/{script}.py; measure it again, or delete it."
             ) from error
-        found += [row | {"machine": host["gpu"] or host["cpu"]} for row in measured]
+        machine = f"{host['gpu'] or host['cpu']}, commit {(commit or 'none')[:8]}"
+        found += [row | {"machine": machine} for row in measured]
     return pd.DataFrame(found)
 
 
@@ -191,7 +192,7 @@ def write_all() -> dict[str, pd.DataFrame]:
     found = rows()
     built = {table.name: table.build(found) for table in TABLES}
     built[TRAINING.name] = TRAINING.build(rows("training"))
-    note = "" if found.empty else f"Measured on: {', '.join(sorted(found.machine.unique()))}."
+    note = "" if found.empty else f"Measured on: {'; '.join(sorted(found.machine.unique()))}."
     for table in (*TABLES, TRAINING):
         fragments.write_table(table.name, table.caption, built[table.name], FOLDER, note)
     with mpl.rc_context(figures.STYLE):

@@ -11,6 +11,8 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 from ctd_lib import params
 
 WORDS = "the a river city king queen spoke wrote went to in of and for Paris Rome Ada Tom".split()
+PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
+CONLL = "\n".join(f"{name}\tB-PER\nspoke\tO\nin\tO\n{city}\tB-LOC\n" for name, city in PEOPLE)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -72,3 +74,13 @@ def make(toy):
     return lambda cls, **given: params.make(
         cls, **{n: v for n, v in toy.items() if n in params.names(cls)} | given
     )
+
+
+@pytest.fixture
+def tagging(tmp_path):
+    """Parameters of a task on a small file of one's own."""
+    (tmp_path / "a.conll").write_text(CONLL)
+    return {
+        "task": "tagging", "train_file": str(tmp_path / "a.conll"), "epochs": 1,
+        "test_file": str(tmp_path / "a.conll"), "finetune_batch_size": 2,
+    }  # fmt: skip

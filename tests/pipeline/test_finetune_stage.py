@@ -12,15 +12,6 @@ PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
 CONLL = "\n".join(f"{name}\tB-PER\nspoke\tO\nin\tO\n{city}\tB-LOC\n" for name, city in PEOPLE)
 
 
-@pytest.fixture
-def tagging(tmp_path):
-    (tmp_path / "a.conll").write_text(CONLL)
-    return {
-        "task": "tagging", "train_file": str(tmp_path / "a.conll"), "epochs": 1,
-        "test_file": str(tmp_path / "a.conll"), "finetune_batch_size": 2,
-    }  # fmt: skip
-
-
 def kept(artifact):
     return predictions.read(artifact.path / pipeline.PREDICTIONS)
 

@@ -8,18 +8,6 @@ import transformers
 from ctd_lib import ARCHS, models, params, pipeline, records
 from ctd_lib.errors import CtdError
 
-PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
-CONLL = "\n".join(f"{name}\tB-PER\nspoke\tO\nin\tO\n{city}\tB-LOC\n" for name, city in PEOPLE)
-
-
-@pytest.fixture
-def tagging(tmp_path):
-    (tmp_path / "a.conll").write_text(CONLL)
-    return {
-        "task": "tagging", "train_file": str(tmp_path / "a.conll"), "epochs": 1,
-        "test_file": str(tmp_path / "a.conll"), "finetune_batch_size": 2,
-    }  # fmt: skip
-
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_stage_from_backbone_to_score_and_time(home, make, tagging, arch):

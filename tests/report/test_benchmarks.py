@@ -41,7 +41,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def write(path, rows):
-    provenance = {"host": {"gpu": None, "cpu": "a processor"}}
+    provenance = {"host": {"gpu": None, "cpu": "a processor"}, "commit": "0123456789"}
     path.write_text(json.dumps({"provenance": provenance, "rows": rows}))
 
 
@@ -99,7 +99,7 @@ def test_the_page_names_the_machine(folder):
     write(folder / "attention-base.json", measured())
     benchmarks.write_all()
     text = (paths.book_generated() / "tables" / "attention.md").read_text()
-    assert "Measured on: a processor." in text
+    assert "Measured on: a processor, commit 01234567." in text
     alt = (paths.book_generated() / "figures" / "speed.alt.txt").read_text()
     assert "longformer, ours, 16.0 s" in alt
 
