@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctd_lib import tasks
-from ctd_lib.data import formats
+from ctd_lib.data import squad
 from ctd_lib.data.formats import Question
 from ctd_lib.scores import metrics
 from ctd_lib.tasks import losses, span_qa
@@ -183,7 +183,7 @@ SQUAD = Path(os.environ.get("CTD_DATA", ""), "squad1.1/dev-v1.1.json.gz")
 
 @pytest.mark.skipif(not SQUAD.is_file(), reason="CTD_DATA has no squad1.1")
 def test_no_answer_is_lost_or_shifted_on_squad(real_tokenizer):
-    examples = formats.read_squad(SQUAD)[::7]
+    examples = squad.read(SQUAD)[::7]
     features = span_qa.encode(examples, real_tokenizer, 384)
     assert losses(features)["lost_labels"] == 0
     predictions = span_qa.decode(features, _perfect(features), examples)
