@@ -19,6 +19,8 @@ class Table:
 
     build: Callable[[pd.DataFrame], pd.DataFrame]
     caption: str
+    records: str | None = None
+    """Folder of its records below `results`; None: that of the profile."""
 
     @property
     def name(self) -> str:
