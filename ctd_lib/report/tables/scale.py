@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ctd_lib import ARCHS, params
-from ctd_lib.report import tidy
 from ctd_lib.report.tables import cells
 
 PROFILE = "paper"
 ASSUMED_FLOPS = 100e12
 """FLOP/s of a GPU that nobody measured here: an assumption, and named one."""
+ORDER = "convert-then-distill"
 PREDICTED = 0.15
 """Share of the tokens that masked LM predicts; pretraining computes logits for them alone."""
 COLUMNS = (
@@ -57,12 +57,12 @@ def scale(records: pd.DataFrame) -> pd.DataFrame:
 
 def _measured(records: pd.DataFrame, stage: str, arch: str, work: float) -> dict:
     """The latest training of the stage, and how long the work takes at its FLOP/s."""
-    found = tidy.select(records, stage)
-    known = [row for row in found[found.arch == arch].itertuples() if _known(row)]
+    found = records[(records.kind == stage) & (records.arch == arch)]
+    known = [row for row in found.itertuples() if _known(row)]
     if not known:
         return {}
     row = max(known, key=lambda row: row.provenance["date"])
-    speed = row.values["tokens_per_second"]
+    speed = row.values["tokens"] / row.values["seconds"]
     shape, length = SHAPES[row.params["backbone"]], row.params["max_length"]
     flops = speed * flop_per_token(stage, shape, arch, length)
     host = row.provenance["host"]
@@ -76,10 +76,9 @@ def _measured(records: pd.DataFrame, stage: str, arch: str, work: float) -> dict
 
 
 def _known(row) -> bool:
-    return row.params["backbone"] in SHAPES and row.params.get("order") in (
-        None,
-        "convert-then-distill",
-    )
+    """Whether the work of a training is known; Distill-Then-Convert's is that of pretraining."""
+    order = row.params.get("order", ORDER)
+    return row.params["backbone"] in SHAPES and order == ORDER
 
 
 @functools.cache
