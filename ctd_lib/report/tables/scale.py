@@ -11,7 +11,11 @@ from ctd_lib.report.tables import cells
 PROFILE = "paper"
 ASSUMED_FLOPS = 100e12
 """FLOP/s of a GPU that nobody measured here: an assumption, and named one."""
-ORDER = "convert-then-distill"
+COUNTED = {
+    "order": "convert-then-distill", "student_layers": None, "student_hidden_size": None,
+    "teacher_top_k": 0, "relation_weight": 0.0,
+}  # fmt: skip
+"""Parameters of the trainings whose work is counted here."""
 PREDICTED = 0.15
 """Share of the tokens that masked LM predicts; pretraining computes logits for them alone."""
 COLUMNS = (
@@ -76,9 +80,9 @@ def _measured(records: pd.DataFrame, stage: str, arch: str, work: float) -> dict
 
 
 def _known(row) -> bool:
-    """Whether the work of a training is known; Distill-Then-Convert's is that of pretraining."""
-    order = row.params.get("order", ORDER)
-    return row.params["backbone"] in SHAPES and order == ORDER
+    """Whether the work of a training is the one that `flop_per_token` counts."""
+    same = all(row.params.get(name, value) == value for name, value in COUNTED.items())
+    return same and row.params["backbone"] in SHAPES
 
 
 @functools.cache
