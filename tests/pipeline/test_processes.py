@@ -54,9 +54,7 @@ def in_two_processes(stage, chosen, home):
 
 def same_artifact(stage, homes):
     """Weights and loss curve of the artifact of a stage in two homes agree."""
-    one, two = (
-        next(home.glob(f"artifacts/{stage}/*/manifest.json")).parent for home in homes
-    )
+    one, two = (next(home.glob(f"artifacts/{stage}/*/manifest.json")).parent for home in homes)
     assert one.name == two.name
     expected, ours = (load_file(path / "model.safetensors") for path in (one, two))
     for name, value in expected.items():

@@ -1,4 +1,4 @@
-"""The walk-through: every command on its page is one whose record is kept, and the table says so."""
+"""The walk-through: every command on its page left a record, of which the table tells."""
 
 import argparse
 import re
@@ -65,11 +65,12 @@ def _hashable(params):
 
 
 def test_no_record_names_a_folder_of_the_machine(kept):
-    assert not [path for path in kept.path if re.search(r'"[^"]*/(home|tmp|root)/', path.read_text())]
+    folder = re.compile(r'"[^"]*/(home|tmp|root)/')
+    assert not [path for path in kept.path if folder.search(path.read_text())]
 
 
 def test_table_of_steps(kept):
-    table = tables.walk(kept).set_index("step")
+    table = tables.walk_through(kept).set_index("step")
     times = [provenance["seconds"] for provenance in kept.provenance]
     assert table["run time (s)"]["all"] == pytest.approx(sum(times))
     assert list(table.index) == [
@@ -79,11 +80,11 @@ def test_table_of_steps(kept):
     (teacher,) = kept[(kept.kind == "finetune") & (kept.role == "teacher")]["values"]
     said = table["what came of it"]["finetune, teacher"]
     assert f"{teacher['score']:.3f} {tables.SYNTHETIC_MARK}" in said
-    assert list(tables.walk(kept[:0]).iloc[0]) == [tables.NOT_RUN] * 4
+    assert list(tables.walk_through(kept[:0]).iloc[0]) == [tables.NOT_RUN] * 4
 
 
 def test_work_of_the_papers_profile(kept):
-    table = tables.scale(kept)
+    table = tables.paper_scale(kept)
     assert list(table.arch.unique()) == list(ARCHS) and len(table) == 10
     row = table[(table.arch == "longformer") & (table.stage == "distill")].iloc[0]
     (values,) = kept[kept.kind == "distill"]["values"]

@@ -16,9 +16,9 @@ from ctd_lib.report.tables.cells import NOT_RUN as NOT_RUN
 from ctd_lib.report.tables.costs import latency, memory, parameters
 from ctd_lib.report.tables.making import conversion, runs, training
 from ctd_lib.report.tables.overview import claims, effects, headline
-from ctd_lib.report.tables.scale import scale
+from ctd_lib.report.tables.scale import paper_scale
 from ctd_lib.report.tables.walk import RECORDS as WALK
-from ctd_lib.report.tables.walk import walk
+from ctd_lib.report.tables.walk import walk_through
 from ctd_lib.report.tables.where import halves, lengths, positions, questions, tags
 
 WHERE = "All seeds together; low and high are the 95 % interval of the change."
@@ -53,10 +53,10 @@ TABLES = (
           "text, and how far a converted model is from its backbone on a short input."),
     Table(training, "Masked-LM loss on held-out text through pretraining and distillation."),
     Table(sources, "Labelled data behind the scores."),
-    Table(scale, "Pretraining and distillation of the paper's profile, without their evaluations: "
+    Table(paper_scale, "Pretraining and distillation of the paper's profile, without their evaluations: "
           "the work, and the time at the FLOP/s of this report's own trainings. Estimates, not "
           "measurements."),
-    Table(walk, "The steps of the walk-through, on one core of a machine with other work at the "
+    Table(walk_through, "The steps of the walk-through, on one core of a machine with other work at the "
           "same time, without the masked-LM head that this backbone needs first.", WALK),
     Table(runs, "Every run behind this report."),
 )  # fmt: skip

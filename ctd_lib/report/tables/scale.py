@@ -40,7 +40,7 @@ SHAPES = {
 }
 
 
-def scale(records: pd.DataFrame) -> pd.DataFrame:
+def paper_scale(records: pd.DataFrame) -> pd.DataFrame:
     """Work of the paper's profile, and how long it takes at the speed of the records."""
     rows = []
     for arch in ARCHS:

@@ -10,7 +10,7 @@ RECORDS = "own-model"
 COLUMNS = ("step", "run time (s)", "what came of it", "machine")
 
 
-def walk(records: pd.DataFrame) -> pd.DataFrame:
+def walk_through(records: pd.DataFrame) -> pd.DataFrame:
     """The steps of the walk-through in their order, and their sum."""
     rows = []
     for kind, of_it in RESULTS.items():
@@ -52,10 +52,9 @@ def _distill(values: dict) -> str:
 
 
 def _finetune(values: dict) -> str:
-    return (
-        f"{values['main_metric'].replace('_', ' ')} {values['score']:.3f} {cells.SYNTHETIC_MARK} on "
-        f"{values['test_examples']} documents"
-    )
+    metric = values["main_metric"].replace("_f1", " F1").replace("_", " ")
+    score = f"{values['score']:.3f} {cells.SYNTHETIC_MARK}"
+    return f"{metric} {score} on {values['test_examples']} documents"
 
 
 def _measure(values: dict) -> str:
