@@ -53,11 +53,11 @@ TABLES = (
           "text, and how far a converted model is from its backbone on a short input."),
     Table(training, "Masked-LM loss on held-out text through pretraining and distillation."),
     Table(sources, "Labelled data behind the scores."),
-    Table(paper_scale, "Pretraining and distillation of the paper's profile, without their evaluations: "
+    Table(paper_scale, "Pretraining and distillation of the paper's profile, without evaluations: "
           "the work, and the time at the FLOP/s of this report's own trainings. Estimates, not "
           "measurements."),
-    Table(walk_through, "The steps of the walk-through, on one core of a machine with other work at the "
-          "same time, without the masked-LM head that this backbone needs first.", WALK),
+    Table(walk_through, "The steps of the walk-through, on one core of a machine with other work "
+          "at the same time, without the masked-LM head that this backbone needs first.", WALK),
     Table(runs, "Every run behind this report."),
 )  # fmt: skip
 
