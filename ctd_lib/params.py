@@ -189,6 +189,8 @@ class FinetuneParams(DistillParams):
     """Examples a step."""
     task_distill_weight: NonNegativeFloat = 0.0
     """Weight of the finetuned teacher's soft targets while the student is finetuned."""
+    test_attention: Literal["ours", "public"] = "ours"
+    """At test time: ours, or public: what transformers computes where that is not the arch."""
     finetune_seed: int | None = None
     """Seed of finetuning alone, on the same model and examples; None: that of everything."""
     save_model: bool = False

@@ -41,7 +41,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
             seed=seed, global_attention=p.global_attention, encoded=encoded,
             teacher=models.load(upstream[1].path, head) if upstream[1:] else None,
             task_distill_weight=p.task_distill_weight, temperature=p.temperature,
-            **training(p, folder),
+            public_attention=p.test_attention == "public", **training(p, folder),
         )  # fmt: skip
         rules = data.test[0].rules if data.family == "span-qa" else ""
         kept = predictions.Predictions(
