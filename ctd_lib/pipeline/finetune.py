@@ -16,13 +16,13 @@ from ctd_lib.tasks import features
 
 def finetune(p: params.FinetuneParams) -> Artifact:
     """Scores and predictions of one model, teacher or student, on one task."""
-    upstream = [model_of(p, p.role)]
-    if p.task_distill_weight:
-        upstream.append(_finetuned_teacher(p))
-    data = tasks.load(
+    data = tasks.load(  # first: a bad file is found before hours of training
         p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
         p.train_file, p.test_file, p.task_context,
     )  # fmt: skip
+    upstream = [model_of(p, p.role)]
+    if p.task_distill_weight:
+        upstream.append(_finetuned_teacher(p))
     max_length = min(p.task_max_length or data.max_length, p.max_length)
     seed = p.seed if p.finetune_seed is None else p.finetune_seed
     settings = params.own(p, params.FinetuneParams) | {
