@@ -26,7 +26,11 @@ _STAGES = {
     "distill": params.DistillParams,
     "finetune": params.FinetuneParams,
     "measure": params.MeasureParams,
+    "systems": params.MeasureParams,
+    "export": params.ExportParams,
 }
+_CHOSEN = ("systems", "model", "price_per_hour", "finetuned", "onnx")
+"""Parameters that a profile does not prescribe: they say what is asked for, not how."""
 _SCORE_COLUMNS = (
     "arch", "task", "seed", "teacher", "student", "kept",
     "metric", "group", "test_examples", "source", "synthetic",
@@ -39,10 +43,15 @@ _TIMING_COLUMNS = (
 
 def select(records: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The records of one kind that count: one for each arch, role, task and seed."""
+    found = ranked(records, kind)
+    return found.drop_duplicates(["arch", "role", "task", "seed"], keep="last")
+
+
+def ranked(records: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The records of one kind, those that count most last."""
     found = records[records.kind == kind]
     rank = [(_own_parameters(row), row.provenance["date"]) for row in found.itertuples()]
-    order = sorted(range(len(found)), key=rank.__getitem__)
-    return found.iloc[order].drop_duplicates(["arch", "role", "task", "seed"], keep="last")
+    return found.iloc[sorted(range(len(found)), key=rank.__getitem__)]
 
 
 def scores(records: pd.DataFrame) -> pd.DataFrame:
@@ -98,11 +107,11 @@ def timings(records: pd.DataFrame) -> pd.DataFrame:
                     "role": row["role"],
                     "length": row["length"],
                     "batch_size": row["batch_size"],
-                    "ms": _scaled(row["seconds_median"], 1000),
-                    "low": _scaled(low, 1000),
-                    "high": _scaled(high, 1000),
-                    "tokens_per_second": _scaled(row["tokens_per_second"], 1),
-                    "mib": _scaled(row["peak_bytes"], 2**-20),
+                    "ms": scaled(row["seconds_median"], 1000),
+                    "low": scaled(low, 1000),
+                    "high": scaled(high, 1000),
+                    "tokens_per_second": scaled(row["tokens_per_second"], 1),
+                    "mib": scaled(row["peak_bytes"], 2**-20),
                     "parameters": row["parameters"],
                 }
             )
@@ -150,7 +159,7 @@ def change(before: float, after: float) -> float:
     return 100 * (after / before - 1)
 
 
-def _scaled(value: float | None, factor: float) -> float:
+def scaled(value: float | None, factor: float) -> float:
     """None, what a run without memory left, as not-a-number."""
     return math.nan if value is None else value * factor
 
@@ -160,7 +169,8 @@ def _own_parameters(row) -> bool:
     named = {"profile": row.profile, "arch": row.arch, "seed": row.seed}
     named |= {name: row.params[name] for name in ("role", "task") if name in row.params}
     expected = params.as_dict(params.make(_STAGES[row.kind], **named))
-    return all(row.params.get(name) == value for name, value in expected.items())
+    return all(row.params.get(name) == value for name, value in expected.items()
+               if name not in _CHOSEN)  # fmt: skip
 
 
 def _group(values: dict) -> str:

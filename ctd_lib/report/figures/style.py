@@ -50,6 +50,8 @@ class Plot:
 
     draw: Callable[[pd.DataFrame], Drawing]
     caption: str
+    kind: str | None = None
+    """Kind of record that it needs; where a profile has none, the study's records are shown."""
 
     @property
     def name(self) -> str:
