@@ -31,11 +31,11 @@ _IDENTITY = [
     "batch_size", "workload",
 ]  # fmt: skip
 _SIDE = ("system", "role", "implementation", "dtype", "length", "batch_size", "workload")
-_COLUMNS = (
-    *_IDENTITY, "by", "repeats", "ms", "low", "high", "p5", "p95", "tokens_per_second",
-    "documents_per_second", "mib", "own_mib", "baseline_mib", "parameters", "flops",
-    "peak_share", "extended", "error", "price_per_hour", "record", "commit",
+_NUMBERS = (
+    "ms", "low", "high", "p5", "p95", "tokens_per_second", "documents_per_second", "mib",
+    "own_mib", "baseline_mib", "parameters", "flops", "peak_share", "price_per_hour",
 )  # fmt: skip
+_COLUMNS = (*_IDENTITY, "by", "repeats", *_NUMBERS, "extended", "error", "record", "commit")
 _RATIO_COLUMNS = (
     "what", "machine", "arch", "weights", "by", "dtype", "length", "layers_of",
     "layers_to", "change", "low", "high", "ms_of", "ms_to", "mib_of", "mib_to", "flops_of",
@@ -63,7 +63,8 @@ def measured(found: pd.DataFrame) -> pd.DataFrame:
             "commit": (record.provenance["commit"] or "none")[:8],
         }
         rows += [_row(row) | own for row in record.values["rows"]]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
+    return frame.astype(dict.fromkeys(_NUMBERS, float))
 
 
 def rows(found: pd.DataFrame) -> pd.DataFrame:
@@ -156,8 +157,8 @@ def note(found: pd.DataFrame) -> str:
 
 def machine(record) -> str:
     """The processor that a record was measured on."""
-    host = record.provenance["host"]
-    return host["gpu"] or f"{host['cpu']}, {host['cores']} cores"
+    host, values = record.provenance["host"], record.values
+    return host["gpu"] if values["device"] == "cuda" else f"{host['cpu']}, {values['threads']} threads"
 
 
 def by(system: str, implementation: str) -> str:
@@ -203,10 +204,12 @@ def _row(row: dict) -> dict:
         "flops": (row["flops"], 1), "peak_share": (row["peak_share"], 1),
         "parameters": (row["parameters"], 1),
     }  # fmt: skip
-    plain = {name: row[name] for name in (*_IDENTITY[1:], "repeats", "extended", "error")}
     numbers = {name: tidy.scaled(*value) for name, value in scaled.items()}
-    plain["by"] = by(row["system"], row["implementation"])
-    return plain | numbers | {"own_mib": numbers["mib"] - numbers["baseline_mib"]}
+    plain = {name: row[name] for name in (*_IDENTITY[1:], "repeats", "extended", "error")}
+    return plain | numbers | {
+        "by": by(row["system"], row["implementation"]),
+        "own_mib": numbers["mib"] - numbers["baseline_mib"],
+    }  # fmt: skip
 
 
 def _what(of, to) -> str | None:

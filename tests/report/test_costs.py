@@ -9,7 +9,7 @@ import toy_records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctd_lib import ARCHS, params, paths
+from ctd_lib import ARCHS, paths
 from ctd_lib.report import candidates, fragments, paper, scaling, systems, tables
 
 SYSTEM_TABLES = [table for table in tables.TABLES if table.kind == systems.KIND]
@@ -79,7 +79,8 @@ def test_what_lies_outside_of_the_layers_limits_the_cut(load, made):
 
 
 def test_conversion_and_distillation_multiply(load, made):
-    table = tables.apart(load(made))
+    found = load(made)
+    table = tables.apart(found)
     assert set(table.arch) == set(ARCHS[1:])
     for quantity in ("time", "memory"):
         steps = (1 + table[f"{quantity}, {step} (%)"] / 100 for step in
@@ -88,8 +89,7 @@ def test_conversion_and_distillation_multiply(load, made):
         assert (conversion * distillation).tolist() == pytest.approx(both.tolist())
     public = {"arch": "lsg", "implementation": "public"}
     assert cell(table, "time, conversion (%)", **public) == pytest.approx(100 * (1.75 / 4 - 1))
-    without = [r for r in made if r["params"]["arch"] != "full"]
-    table = tables.apart(load(without))
+    table = tables.apart(found[found.arch != "full"])
     assert set(table["time, conversion (%)"]) == {tables.NOT_RUN}
 
 
@@ -132,26 +132,24 @@ def test_a_variant_of_a_public_system_stays_apart(load, made):
 
 def test_own_parameters_go_before_later_trials_and_machines_stay_apart(load, made):
     made, record = system_of(made, "longformer")
-    trial, elsewhere = copy.deepcopy(record), copy.deepcopy(record)
-    for other, factor in ((trial, 3), (elsewhere, 0.1)):
+    trial, later, elsewhere = (
+        copy.deepcopy(record) | {"artifact": name} for name in ("trial", "later", "elsewhere")
+    )
+    for other, factor in ((trial, 3), (later, 2), (elsewhere, 0.1)):
         for row in other["values"]["rows"]:
             row["seconds_median"] *= factor
         other["provenance"] = other["provenance"] | {"date": "2001-01-01T00:00:00+00:00"}
-    trial["artifact"], elsewhere["artifact"] = "trial", "elsewhere"
     trial["params"]["repeats"] += 1
-    host = record["provenance"]["host"]
-    elsewhere["provenance"]["host"] = host | {"gpu": "a GPU"}
-    table = tables.against_teacher(load([*made, trial, elsewhere]))
+    elsewhere["provenance"]["host"] = record["provenance"]["host"] | {"gpu": "a GPU"}
+    elsewhere["values"]["device"] = "cuda"
+    found = load([*made, trial, later, elsewhere])
     row = {"arch": "longformer", "implementation": "ours", "dtype": "float32"}
+    table = tables.against_teacher(found[found.key != "later"])
     assert cell(table, "teacher (ms)", machine="a GPU", **row) == pytest.approx(256)
-    assert cell(table, "teacher (ms)", machine="toy processor, 2 cores", **row) == pytest.approx(
-        2560
-    )
-    later = copy.deepcopy(trial)
-    later["params"]["repeats"] -= 1
-    later["artifact"] = "later"
-    table = tables.against_teacher(load([*made, later]))
-    assert cell(table, "teacher (ms)", **row) == pytest.approx(3 * 2560)
+    cpu = cell(table, "teacher (ms)", machine="toy processor, 2 threads", **row)
+    assert cpu == pytest.approx(2560)
+    table = tables.against_teacher(found[found.key != "elsewhere"])
+    assert cell(table, "teacher (ms)", **row) == pytest.approx(2 * 2560)
 
 
 def test_what_failed_costs_its_own_cells(load, made):
@@ -209,7 +207,7 @@ def test_a_profile_without_systems_shows_the_studys_and_says_so(load, made):
     toy_records.write([r for r in made if r["kind"] == "systems"], paths.results("study"))
     tables.write_all("quick")
     text = (folder / "against_teacher.md").read_text()
-    assert "`results/study`" in text and "Measured on: toy processor, 2 cores; commit" in text
+    assert "`results/study`" in text and "Measured on: toy processor, 2 threads; commit" in text
     assert "`results/quick`" in (folder / "latency.md").read_text()
     assert "Profile `study`" in (folder / "explained.md").read_text()
     every = pd.read_csv(folder / "every_system.csv")
@@ -324,11 +322,3 @@ def test_where_a_ratio_falls_below_one_for_good(ratios, length, words):
 def test_no_ratio_no_crossing():
     assert math.isnan(scaling.crossing(pd.Series(dtype=float)))
     assert scaling.crossing_words(pd.Series(dtype=float), "nothing") == "nothing"
-
-
-def test_toy_systems_have_the_profiles_own_parameters(made):
-    [record] = [r for r in made if (r["kind"], r["params"]["arch"]) == ("systems", "lsg")]
-    expected = params.as_dict(params.make(params.MeasureParams, profile="quick", arch="lsg"))
-    assert expected.items() <= (
-        record["params"] | {"systems": expected.get("systems")}
-    ).items() or ({**expected, "systems": "paper", "price_per_hour": 1.8} == record["params"])

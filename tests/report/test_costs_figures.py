@@ -34,11 +34,12 @@ def test_a_panel_for_each_machine(load):
     for record in [r for r in made if r["kind"] == "systems"]:
         host = record["provenance"]["host"] | {"gpu": "a GPU"}
         provenance = record["provenance"] | {"host": host}
-        made.append(record | {"provenance": provenance, "artifact": "systems-gpu"})
+        values = record["values"] | {"device": "cuda"}
+        made.append(record | {"provenance": provenance, "values": values, "artifact": "gpu"})
     titles = [axes.get_title() for axes in figures.time_over_length(load(made)).figure.axes]
     assert titles == [
-        "ours, a GPU", "public, a GPU", "ours, toy processor, 2 cores",
-        "public, toy processor, 2 cores",
+        "ours, a GPU", "public, a GPU", "ours, toy processor, 2 threads",
+        "public, toy processor, 2 threads",
     ]  # fmt: skip
 
 
