@@ -6,7 +6,6 @@ from ctd_lib import ARCHS
 from ctd_lib.report import fragments, paper, scaling, systems, tidy
 from ctd_lib.report.tables import cells
 
-
 NOTHING = f"{cells.NOT_RUN.capitalize()} yet.\n"
 
 
@@ -215,7 +214,7 @@ def explained(table: pd.DataFrame, profile: str) -> str:
     ours = systems.rows_of(table, implementation=systems.OURS, dtype="float32")
     for name in systems.NOTED:
         if name in ours:  # of several machines the first
-            ours = ours[ours[name] == ours[name].head(1).squeeze()]
+            ours = ours[ours[name] == next(iter(ours[name]), None)]
     numbers = ours[["FLOP, change (%)", "time, change (%)"]].apply(pd.to_numeric, errors="coerce")
     if numbers.dropna().empty:
         return NOTHING
