@@ -57,6 +57,8 @@ class ReportParams:
 
 @_dataclass
 class BackboneParams(ReportParams):
+    variant: str = ""
+    """Named change of the profile's recipe, e.g. short-text; empty: none."""
     backbone: str
     """A folder, a hub id, or packaged:NAME; RoBERTa or BERT family."""
     head_corpora: Mix
@@ -147,6 +149,8 @@ class DistillParams(PretrainParams):
     """Teacher's layer, from 0, whose relations the student's last layer learns; None: the last."""
     temperature: NonNegativeFloat = 2.0
     """Temperature of the soft targets."""
+    distill_corpora: Mix | None = None
+    """Corpora of distillation and their weights; None: those of pretraining."""
     teacher_top_k: NonNegativeInt = 0
     """Soft targets a token of the teacher's outputs kept on disk, for several students; 0: none."""
     distill_steps: PositiveInt
@@ -185,6 +189,8 @@ class FinetuneParams(DistillParams):
     """Examples a step."""
     task_distill_weight: NonNegativeFloat = 0.0
     """Weight of the finetuned teacher's soft targets while the student is finetuned."""
+    finetune_seed: int | None = None
+    """Seed of finetuning alone, on the same model and examples; None: that of everything."""
     save_model: bool = False
     """Keep the finetuned model in the artifact."""
 
@@ -215,6 +221,23 @@ class ExportParams(FinetuneParams):
     """Timed forwards a form and length then."""
 
 
+STAGES = {
+    "convert": ConvertParams,
+    "pretrain": PretrainParams,
+    "distill": DistillParams,
+    "finetune": FinetuneParams,
+    "measure": MeasureParams,
+    "systems": MeasureParams,
+    "export": ExportParams,
+}
+"""Parameters of each stage that leaves a record."""
+
+
+def variants(profile: str) -> list[str]:
+    """Names of a profile's variants."""
+    return list(profiles()[profile].get("variants", {}))
+
+
 @functools.cache
 def profiles() -> dict[str, dict]:
     """The sizes of every profile."""
@@ -242,9 +265,10 @@ def make(cls: type, **given: Any):
     known = names(cls)
     if unknown := sorted(set(given) - set(known)):
         raise CtdError(f"unknown parameter {unknown[0]!r}; this notebook knows {', '.join(known)}.")
-    sizes = profiles()[profile]
-    task_sizes = sizes.get("tasks", {}).get(given.get("task", _default(cls, "task")), {})
-    defaults = {name: (sizes | task_sizes)[name] for name in known if name in (sizes | task_sizes)}
+    sizes = dict(profiles()[profile])
+    sizes |= sizes.get("tasks", {}).get(given.get("task", _default(cls, "task")), {})
+    sizes |= _changes(profile, given.get("variant", ""))
+    defaults = {name: sizes[name] for name in known if name in sizes}
     try:
         return cls(**(defaults | given))
     except ValidationError as error:
@@ -264,7 +288,8 @@ def from_namespace(cls: type, namespace: Mapping[str, Any]):
         for name, value in namespace.items()
         if not name.startswith("_") and name not in ("In", "Out") and isinstance(value, literal)
     }
-    return make(cls, **given)
+    # A notebook gives every parameter; what it leaves at its default, a variant may change.
+    return make(cls, **{name: x for name, x in given.items() if x != _default(cls, name)})
 
 
 def as_dict(params: Any) -> dict:
@@ -276,6 +301,13 @@ def own(params: Any, cls: type) -> dict:
     """Those parameters that stage `cls` adds to the stages upstream of it."""
     inherited = {name for base in cls.__bases__ if base is not object for name in names(base)}
     return {name: getattr(params, name) for name in names(cls) if name not in inherited}
+
+
+def _changes(profile: str, variant: str) -> dict:
+    if variant and variant not in variants(profile):
+        known = ", ".join(variants(profile)) or "none"
+        raise CtdError(f"variant {variant!r} is unknown; profile {profile} has {known}.")
+    return profiles()[profile]["variants"][variant] if variant else {}
 
 
 def _default(cls: type, name: str) -> Any:

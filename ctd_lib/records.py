@@ -145,7 +145,7 @@ def load(profile: str) -> pd.DataFrame:
                 "arch": params["arch"],
                 "role": params.get("role"),
                 "task": params.get("task"),
-                "seed": params["seed"],
+                "seed": _seed(params),
                 "key": record["artifact"],
                 "params": params,
                 "values": record["values"],
@@ -156,6 +156,12 @@ def load(profile: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _seed(params: dict) -> int:
+    """Of the last thing that was trained."""
+    own = params.get("finetune_seed")
+    return params["seed"] if own is None else own
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """Run the matrix of notebooks: `python -m ctd_lib.study run --profile quick`.
 
 Every run is papermill in a process of its own; its notebook is written aside and moved to
-`book/runs/` only when it succeeded. A run whose notebook and record are there and still fit is not
+its place only when it succeeded. A run whose notebook and record are there and still fit is not
 repeated.
 """
 
@@ -44,9 +44,11 @@ class Run:
 
     @property
     def label(self) -> str:
-        values = [str(v) for name, v in self.parameters.items() if name not in ("profile", "seed")]
-        seed = [f"seed{self.parameters['seed']}"] if self.parameters.get("seed") else []
-        return " ".join(values + seed) or self.parameters["profile"]
+        seeds = ("seed", "finetune_seed")
+        named = [(name, v) for name, v in self.parameters.items() if name != "profile"]
+        values = [str(v) for name, v in named if name not in seeds]
+        values += [f"seed{v}" for name, v in named if name in seeds and v]
+        return " ".join(values) or self.parameters["profile"]
 
     @property
     def name(self) -> str:
@@ -58,7 +60,10 @@ class Run:
 
     @property
     def target(self) -> Path:
-        return paths.book_runs() / f"{self.name}.ipynb"
+        """Where the executed notebook goes: those of the quick profile are pages of the book."""
+        profile = self.parameters["profile"]
+        folder = paths.artifacts() / "executed" / profile
+        return (paths.book_runs() if profile == "quick" else folder) / f"{self.name}.ipynb"
 
 
 def matrix(profile: str) -> list[tuple[list[Run], bool]]:
@@ -120,7 +125,7 @@ def _ensure(one: Run, threads: int) -> str:
 
 
 def _execute(one: Run, threads: int) -> None:
-    scratch = paths.artifacts() / "runs" / f"{one.name}.ipynb"
+    scratch = paths.artifacts() / "runs" / one.parameters["profile"] / f"{one.name}.ipynb"
     scratch.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -159,10 +164,10 @@ def _up_to_date(one: Run) -> bool:
     if notebook.metadata.get("ctd", {}).get("digest") != _digest(one):
         return False
     kind = one.notebook.split("_")[1]
+    wanted = params.as_dict(params.make(params.STAGES[kind], **one.parameters))
+    del wanted["variant"]
     existing = records.load(one.parameters["profile"])
-    return any(
-        one.parameters.items() <= row.items() for row in existing[existing.kind == kind].params
-    )
+    return any(row == wanted for row in existing[existing.kind == kind].params)
 
 
 def _digest(one: Run) -> str:

@@ -35,7 +35,7 @@ def test_long_tasks_have_sizes_that_fit_a_small_machine(profile):
     assert len(long) == 10
     for name in long:
         chosen = params.make(params.FinetuneParams, profile=profile, task=name)
-        assert chosen.finetune_batch_size <= 2, name
+        assert chosen.finetune_batch_size <= 4, name
         assert chosen.train_examples <= (40 if profile == "quick" else 400), name
         assert chosen.test_examples <= (40 if profile == "quick" else 200), name
 

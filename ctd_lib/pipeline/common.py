@@ -24,8 +24,8 @@ REVISIONS = {
 }
 TRAINED = ("backbone", "pretrain", "distill", "finetune")
 """Stages in which all processes of a run take part."""
-MEANS = ("device", "gradient_checkpointing", "checkpoint_minutes", "tensorboard")
-"""Parameters that say how a model is trained, on which its weights do not depend."""
+MEANS = ("variant", "device", "gradient_checkpointing", "checkpoint_minutes", "tensorboard")
+"""Parameters on which a model's weights do not depend; what a variant changes has its own name."""
 STEP_LOG = "steps.csv"
 TENSOR_REPORT = "tensors.json"
 PREDICTIONS = "predictions.json.gz"
@@ -97,7 +97,9 @@ def record(kind: str, p: params.ReportParams, artifact: Artifact) -> None:
     source = values.pop("source", None)
     kept = artifact.path / PREDICTIONS
     predictions = kept if kept.is_file() else None
-    records.write(kind, p.profile, params.as_dict(p), values, source, artifact, predictions)
+    settings = {name: getattr(p, name) for name in params.names(params.STAGES[kind])}
+    del settings["variant"]  # a record is of its parameters, by whatever name they were asked for
+    records.write(kind, p.profile, settings, values, source, artifact, predictions)
 
 
 def costs(log) -> dict:

@@ -38,7 +38,9 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
     recipe = _recipe(p)
     if p.teacher_top_k:
         distillation.require_cacheable(recipe)
+    corpora = p.distill_corpora or p.corpora
     settings = params.own(p, params.DistillParams) | _of_text(p) | updates_of(p)
+    del settings["distill_corpora"]  # `corpora` says it
 
     def make(folder: Path) -> dict:
         teacher = models.load(upstream.path).to(runtime.device(p.device))
@@ -48,14 +50,15 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
             teacher_layers, p.student_layers or teacher_layers // 2, p.layer_map
         )
         student = students.student_from_teacher(teacher, layer_map, p.student_hidden_size)
-        text = Text(p.corpora, tokenizer, p.max_length)
-        before = text.evaluate(student, p.precision)
+        text = Text(corpora, tokenizer, p.max_length)
+        held_out = Text(p.corpora, tokenizer, p.max_length)  # the same for any distill_corpora
+        before = held_out.evaluate(student, p.precision)
         outputs = _outputs(p, upstream, text) if p.teacher_top_k else None
         log = distillation.distill(
             student, outputs or teacher, text.batches(p.batch_size, p.seed, p.cross_documents),
             tokenizer, steps=p.distill_steps, lr=p.distill_learning_rate, recipe=recipe,
             layer_map=layer_map, seed=p.seed,
-            **full_training(p, folder, lambda: text.evaluate(student, p.precision)),
+            **full_training(p, folder, lambda: held_out.evaluate(student, p.precision)),
         )  # fmt: skip
         models.save(student, tokenizer, folder)
         terms = ("mlm", "soft_target", "cosine", "relation")
@@ -64,8 +67,9 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
             "layer_map": layer_map, "student_hidden_size": student.config.hidden_size,
             "parameters_teacher": measurement.parameters(teacher),
             "parameters_student": measurement.parameters(student),
-            "mlm_loss_teacher": text.evaluate(teacher, p.precision), "mlm_loss_before": before,
-            "mlm_loss_after": text.evaluate(student, p.precision),
+            "mlm_loss_teacher": held_out.evaluate(teacher, p.precision),
+            "mlm_loss_before": before,
+            "mlm_loss_after": held_out.evaluate(student, p.precision),
             "terms_first": {name: log[0][name] for name in terms},
             "terms_last": {name: log[-1][name] for name in terms},
         } | costs(log)  # fmt: skip
@@ -83,9 +87,10 @@ def _recipe(p: params.DistillParams) -> distillation.Recipe:
     )  # fmt: skip
 
 
-def _of_text(p: params.PretrainParams) -> dict:
+def _of_text(p: params.DistillParams) -> dict:
+    corpora = p.distill_corpora or p.corpora
     return {
-        "corpora": p.corpora, "text": contents(p.corpora), "cross_documents": p.cross_documents,
+        "corpora": corpora, "text": contents(corpora), "cross_documents": p.cross_documents,
     }  # fmt: skip
 
 

@@ -24,9 +24,11 @@ def finetune(p: params.FinetuneParams) -> Artifact:
         p.train_file, p.test_file, p.task_context,
     )  # fmt: skip
     max_length = min(p.task_max_length or data.max_length, p.max_length)
+    seed = p.seed if p.finetune_seed is None else p.finetune_seed
     settings = params.own(p, params.FinetuneParams) | {
         "precision": p.precision, "max_length": max_length, "content": data.digest,
     }  # fmt: skip
+    del settings["finetune_seed"]
 
     def make(folder: Path) -> dict:
         head = tasks.family(data).HEAD
@@ -36,7 +38,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
         result = finetuning.finetune(
             model.to(runtime.device(p.device)), data, tokenizer, epochs=p.epochs,
             lr=p.finetune_learning_rate, batch_size=p.finetune_batch_size, max_length=max_length,
-            seed=p.seed, global_attention=p.global_attention, encoded=encoded,
+            seed=seed, global_attention=p.global_attention, encoded=encoded,
             teacher=models.load(upstream[1].path, head) if upstream[1:] else None,
             task_distill_weight=p.task_distill_weight, temperature=p.temperature,
             **training(p, folder),
@@ -57,7 +59,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
         }  # fmt: skip
 
     label = f"{p.arch}-{p.role}-{p.task}"
-    artifact = get_or_make("finetune", label, settings, upstream, p.seed, make)
+    artifact = get_or_make("finetune", label, settings, upstream, seed, make)
     record("finetune", p, artifact)
     return artifact
 

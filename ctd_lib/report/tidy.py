@@ -4,6 +4,7 @@ Where a cell has records of several parameters, the one made with the profile's 
 counts, then the latest; records of several seeds all count.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,17 +21,8 @@ SHORT, LONG_NER, LONG_QA, LONG_OTHER = "short text", "long NER", "long QA", "lon
 GROUPS = (SHORT, LONG_NER, LONG_QA)
 """The paper's three groups of tasks."""
 
-_STAGES = {
-    "convert": params.ConvertParams,
-    "pretrain": params.PretrainParams,
-    "distill": params.DistillParams,
-    "finetune": params.FinetuneParams,
-    "measure": params.MeasureParams,
-    "systems": params.MeasureParams,
-    "export": params.ExportParams,
-}
-_CHOSEN = ("systems", "model", "price_per_hour", "finetuned", "onnx")
-"""Parameters that a profile does not prescribe: they say what is asked for, not how."""
+_CHOSEN = ("variant", "systems", "model", "price_per_hour", "finetuned", "onnx")
+"""Parameters that no recipe prescribes: they say what is asked for."""
 _SCORE_COLUMNS = (
     "arch", "task", "seed", "teacher", "student", "kept",
     "metric", "group", "test_examples", "source", "synthetic",
@@ -41,17 +33,27 @@ _TIMING_COLUMNS = (
 )  # fmt: skip
 
 
-def select(records: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The records of one kind that count: one for each arch, role, task and seed."""
-    found = ranked(records, kind)
+def select(records: pd.DataFrame, kind: str, variant: str = "") -> pd.DataFrame:
+    """The records of one kind that count: one for each arch, role, task and seed.
+
+    Args:
+        variant: of the profile's recipe; empty: the recipe itself, in its place also records of
+            parameters that no variant has.
+    """
+    found = ranked(records, kind, variant)
     return found.drop_duplicates(["arch", "role", "task", "seed"], keep="last")
 
 
-def ranked(records: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The records of one kind, those that count most last."""
+def ranked(records: pd.DataFrame, kind: str, variant: str = "") -> pd.DataFrame:
+    """All records of one kind and a variant, as in `select`, those that count most last."""
     found = records[records.kind == kind]
-    rank = [(_own_parameters(row), row.provenance["date"]) for row in found.itertuples()]
-    return found.iloc[sorted(range(len(found)), key=rank.__getitem__)]
+    found = found.assign(
+        variant=[variant_of(row) for row in found.itertuples()],
+        date=[provenance["date"] for provenance in found.provenance],
+    )
+    found = found[found.variant.eq(variant) | (found.variant.isna() & (variant == ""))]
+    # The profile's own parameters last, among them the latest.
+    return found.sort_values(["variant", "date"], na_position="first")
 
 
 def scores(records: pd.DataFrame) -> pd.DataFrame:
@@ -164,13 +166,22 @@ def scaled(value: float | None, factor: float) -> float:
     return math.nan if value is None else value * factor
 
 
-def _own_parameters(row) -> bool:
-    """Whether a record was made with the parameters that its profile prescribes."""
-    named = {"profile": row.profile, "arch": row.arch, "seed": row.seed}
-    named |= {name: row.params[name] for name in ("role", "task") if name in row.params}
-    expected = params.as_dict(params.make(_STAGES[row.kind], **named))
-    return all(row.params.get(name) == value for name, value in expected.items()
-               if name not in _CHOSEN)  # fmt: skip
+def variant_of(row) -> str | None:
+    """The variant with whose parameters a record was made: empty for the profile's own."""
+    named = {"profile": row.profile}
+    identity = ("arch", "seed", "role", "task", "finetune_seed")
+    named |= {name: row.params[name] for name in identity if name in row.params}
+    for variant in ("", *params.variants(row.profile)):
+        expected = _expected(row.kind, variant, tuple(named.items()))
+        if all(row.params.get(name) == value for name, value in expected.items()):
+            return variant
+    return None
+
+
+@functools.cache
+def _expected(kind: str, variant: str, named: tuple) -> dict:
+    values = params.as_dict(params.make(params.STAGES[kind], variant=variant, **dict(named)))
+    return {name: value for name, value in values.items() if name not in _CHOSEN}
 
 
 def _group(values: dict) -> str:
