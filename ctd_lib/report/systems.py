@@ -158,7 +158,9 @@ def note(found: pd.DataFrame) -> str:
 def machine(record) -> str:
     """The processor that a record was measured on."""
     host, values = record.provenance["host"], record.values
-    return host["gpu"] if values["device"] == "cuda" else f"{host['cpu']}, {values['threads']} threads"
+    return (
+        host["gpu"] if values["device"] == "cuda" else f"{host['cpu']}, {values['threads']} threads"
+    )
 
 
 def by(system: str, implementation: str) -> str:

@@ -204,7 +204,8 @@ def test_a_profile_without_systems_shows_the_studys_and_says_so(load, made):
     folder = paths.book_generated() / "tables"
     assert "`results/quick`" in (folder / "against_teacher.md").read_text()
     assert (folder / "explained.md").read_text() == "Not run yet.\n"
-    toy_records.write([r for r in made if r["kind"] == "systems"], paths.results("study"))
+    study = [r | {"profile": "study"} for r in made if r["kind"] == "systems"]
+    toy_records.write(study, paths.results("study"))
     tables.write_all("quick")
     text = (folder / "against_teacher.md").read_text()
     assert "`results/study`" in text and "Measured on: toy processor, 2 threads; commit" in text
@@ -254,7 +255,7 @@ def test_the_choice_for_a_length_and_a_budget(load):
             record["values"]["score"] = 0.9
     table = tables.choice(load(made))
     long = table[table["length (tokens)"] == 4096]
-    # The teacher of lsg is best, those of full attention are cheaper; the others cost more for less.
+    # The teacher of lsg is best, those of full attention are cheaper; others cost more for less.
     assert [*zip(long["take"], long["model"], strict=True)] == [
         ("lsg", "teacher"), ("full", "teacher"), ("full", "student"),
     ]  # fmt: skip

@@ -57,11 +57,13 @@ def test_pareto_shows_every_model_and_draws_the_best(load):
     assert "full student 0.720 in 2,048 ms with 100 MiB" in drawing.alt
 
 
-def test_figures_fall_back_on_the_study_and_say_so(load):
+def test_figures_fall_back_on_the_study_and_say_so(load, monkeypatch):
+    chosen = [p for p in figures.PLOTS if p.name in ("time_over_length", "pareto")]
+    monkeypatch.setattr(figures, "PLOTS", chosen)
     made = toy_records.make()
     load([r for r in made if r["kind"] == "measure"])
-    systems = [r for r in made if r["kind"] == "systems"]
-    toy_records.write(systems, paths.results("study"))
+    study = [r | {"profile": "study"} for r in made if r["kind"] == "systems"]
+    toy_records.write(study, paths.results("study"))
     drawn = figures.write_all("quick")
     text = (paths.book_generated() / "figures" / "time_over_length.md").read_text()
     assert "`results/study`" in text

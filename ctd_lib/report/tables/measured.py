@@ -95,7 +95,7 @@ def machines(records: pd.DataFrame) -> pd.DataFrame:
         values = record.values["machine"]
         calibration, energy = values["calibration"], values["energy"]
         speeds = {
-            f"matrix product, {dtype} (GFLOP/s)": speed
+            f"matrix product, {dtype} (GFLOP/s)": round(speed)
             for dtype, speed in values["matmul_gflops"].items()
         }
         rows.append(

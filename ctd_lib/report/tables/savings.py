@@ -67,7 +67,7 @@ def ceiling(records: pd.DataFrame) -> pd.DataFrame:
                     "dtype": row.dtype,
                     "arch": row.arch,
                     "layers": f"{row.layers_to:.0f} to {row.layers_of:.0f}",
-                    "FLOP a layer (GFLOP)": row.flops_to / row.layers_to / 1e9,
+                    "FLOP a layer (GFLOP)": round(row.flops_to / row.layers_to / 1e9),
                     "FLOP, change (%)": tidy.change(row.flops_to, row.flops_of),
                     "time, change (%)": row.change,
                     "outside the layers (ms)": outside(row),
