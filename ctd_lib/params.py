@@ -229,6 +229,7 @@ STAGES = {
     "distill": DistillParams,
     "finetune": FinetuneParams,
     "measure": MeasureParams,
+    "systems": MeasureParams,
     "export": ExportParams,
 }
 """Parameters of each stage that leaves a record."""
