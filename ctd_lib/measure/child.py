@@ -36,7 +36,7 @@ def _rows(
 ) -> Iterator[dict[str, int]]:
     try:
         model, prepare = _open(lengths, dtype, **opened)
-        model = model.to(device, forwards.DTYPES[dtype])
+        model = model.to(device, forwards.torch_dtype(dtype))
         baseline = start_peak(model.device)
         for length in lengths:
             forward = prepare(model, forwards.documents(workload, length, batch_size))
@@ -60,7 +60,7 @@ def _open(
     loaded = models.load(model["path"], model["head"])
     if model["implementation"] != systems.OURS:
         attention.uninstall(loaded)
-    (contender,) = contenders.of_models({model["path"]: loaded}, dtype)
+    contender = contenders.of_model({"model": model["path"]}, loaded, dtype)
     contenders.check_lengths([contender], lengths[-1:])
     return loaded, forwards.forward
 

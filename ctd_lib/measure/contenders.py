@@ -74,11 +74,9 @@ def of_models(models: dict[str, PreTrainedModel], dtype: str) -> list[Contender]
     Raises:
         CtdError: the dtype is unknown.
     """
-    if dtype not in forwards.DTYPES:
-        known = ", ".join(forwards.DTYPES)
-        raise CtdError(f"dtype {dtype!r} is unknown; use one of {known}.")
+    chosen = forwards.torch_dtype(dtype)
     return [
-        of_model({"role": name}, copy.deepcopy(model).to(forwards.DTYPES[dtype]).eval(), dtype)
+        of_model({"role": name}, copy.deepcopy(model).to(chosen).eval(), dtype)
         for name, model in models.items()
     ]
 
@@ -149,27 +147,17 @@ def compare(
     with machine.energy(device) as energy:
         for length in lengths:
             documents = forwards.documents(workload, length, batch_size)
-            batch = {"length": length, "batch_size": batch_size, "workload": workload}
             held = [each[length] for each in memory] if memory else [{} for _ in contenders]
-            seconds: dict = {
-                i: contender.refusal(length) or _no_room(held[i], device)
-                for i, contender in enumerate(contenders)
-            }
-            able = {
-                i: _first_prepared(contenders[i], documents)
-                for i, sentence in seconds.items()
-                if sentence is None
-            }
-            seconds |= rounds.interleave(able, repeats, burn_in, calibration)
+            seconds = _seconds(
+                contenders, length, documents, held, repeats, burn_in, calibration
+            )
+            batch = {"length": length, "batch_size": batch_size, "workload": workload}
             names = [c.name | {"dtype": c.dtype} | batch for c in contenders]
             for i, contender in enumerate(contenders):
-                summary = figures.summary(seconds[i], sum(documents), batch_size)
                 facts = {"repeats": repeats} | contender.facts(length) | held[i]
-                rows.append(names[i] | facts | summary | {"flops": None, "peak_share": None})
-                if summary["error"] is None:
-                    count = sum(map(contender.flops, documents))
-                    speed = count / summary["seconds_median"] / 1e9
-                    rows[-1] |= {"flops": count, "peak_share": speed / gflops[contender.dtype]}
+                summary = figures.summary(seconds[i], sum(documents), batch_size)
+                work = _work(contender, documents, summary, gflops[contender.dtype])
+                rows.append(names[i] | facts | summary | work)
             for of, to in pairs:
                 if isinstance(seconds[of], list) and isinstance(seconds[to], list):
                     found = figures.ratio(seconds[of], seconds[to])
@@ -183,6 +171,26 @@ def compare(
             "energy": energy or None,
         },
     }
+
+
+def _seconds(contenders, length, documents, held, repeats, burn_in, calibration):
+    """Of each contender at one length, by its number: seconds, or why there are none."""
+    refused = {
+        i: contender.refusal(length) or _no_room(held[i], contender.device)
+        for i, contender in enumerate(contenders)
+    }
+    able = {
+        i: _first_prepared(contenders[i], documents) for i in refused if refused[i] is None
+    }
+    return refused | rounds.interleave(able, repeats, burn_in, calibration)
+
+
+def _work(contender: Contender, documents: list[int], summary: dict, gflops: float) -> dict:
+    """FLOP of a forward, and the share of the machine's speed that they reach."""
+    if summary["error"] is not None:
+        return {"flops": None, "peak_share": None}
+    count = sum(map(contender.flops, documents))
+    return {"flops": count, "peak_share": count / summary["seconds_median"] / 1e9 / gflops}
 
 
 def _first_prepared(contender: Contender, documents: list[int]) -> Callable[[], float]:

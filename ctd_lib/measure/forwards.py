@@ -18,6 +18,17 @@ SHORT, LONG = (1 / 16, 1 / 4), (1 / 2, 1)
 """Workload `variable`: shares of the length between which short and long documents lie."""
 
 
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype of that name.
+
+    Raises:
+        CtdError: it is none of `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise CtdError(f"dtype {name!r} is unknown; use one of {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
 def documents(workload: str, length: int, batch_size: int) -> list[int]:
     """Tokens of each document of a batch; the same ones at every call.
 
