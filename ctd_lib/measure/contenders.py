@@ -148,9 +148,7 @@ def compare(
         for length in lengths:
             documents = forwards.documents(workload, length, batch_size)
             held = [each[length] for each in memory] if memory else [{} for _ in contenders]
-            seconds = _seconds(
-                contenders, length, documents, held, repeats, burn_in, calibration
-            )
+            seconds = _seconds(contenders, length, documents, held, repeats, burn_in, calibration)
             batch = {"length": length, "batch_size": batch_size, "workload": workload}
             names = [c.name | {"dtype": c.dtype} | batch for c in contenders]
             for i, contender in enumerate(contenders):
@@ -179,9 +177,7 @@ def _seconds(contenders, length, documents, held, repeats, burn_in, calibration)
         i: contender.refusal(length) or _no_room(held[i], contender.device)
         for i, contender in enumerate(contenders)
     }
-    able = {
-        i: _first_prepared(contenders[i], documents) for i in refused if refused[i] is None
-    }
+    able = {i: _first_prepared(contenders[i], documents) for i in refused if refused[i] is None}
     return refused | rounds.interleave(able, repeats, burn_in, calibration)
 
 

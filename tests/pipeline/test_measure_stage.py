@@ -72,6 +72,9 @@ def test_a_folder_is_measured_as_it_is_and_what_is_none_is_named(home, make, tmp
     assert len(found["values"]["ratios"]) == 1
     assert pipeline.measure(chosen).key == key
     (tmp_path / "empty").mkdir()
+    with pytest.raises(CtdError, match="empty holds no weights"):
+        pipeline.measure(replace(chosen, model=str(tmp_path / "empty")))
+    (tmp_path / "empty" / "model.safetensors").write_text("")
     with pytest.raises(CtdError, match="empty' holds no configuration"):
         pipeline.measure(replace(chosen, model=str(tmp_path / "empty")))
     with pytest.raises(CtdError, match="/no/such"):
