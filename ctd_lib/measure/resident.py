@@ -1,6 +1,8 @@
 """Peak memory of this process. Needs torch alone, so that other environments can import it."""
 
 import contextlib
+import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -15,6 +17,9 @@ def start_peak(device: torch.device) -> int:
         return torch.cuda.memory_allocated(device)
     if sys.platform != "linux":
         return peak(device)
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)  # what loading freed goes back to the system
     # Where the system guards this file, the peak may be that of loading.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
