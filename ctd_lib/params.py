@@ -207,6 +207,16 @@ class MeasureParams(DistillParams):
     """Timed forwards a model and length."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of weights and activations."""
+    workload: Literal["fixed", "variable"] = "fixed"
+    """Sequences of the given length, or short and long ones up to it."""
+    systems: Literal["own", "paper"] = "own"
+    """This run's teacher and student, or the paper's systems of this arch with random weights."""
+    model: str | None = None
+    """A folder of a saved model to measure, instead of either."""
+    lsg_python: str | None = None
+    """Python of an environment with lsg-converter, for the paper's public LSG."""
+    price_per_hour: NonNegativeFloat | None = None
+    """What an hour of this machine costs, in your currency, for the cost of a million pages."""
 
 
 @_dataclass
