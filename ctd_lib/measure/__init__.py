@@ -13,13 +13,9 @@ from ctd_lib.measure.memory import Peaks, peak_memory, read_peaks
 from ctd_lib.measure.resident import peak, start_peak
 from ctd_lib.measure.rounds import interleave
 
-TOKENS_PER_PAGE = 500
-"""Of which the report makes the cost of a million pages."""
-
 __all__ = [
     "DTYPES",
     "OUT_OF_MEMORY",
-    "TOKENS_PER_PAGE",
     "WORKLOADS",
     "Peaks",
     "compare",
