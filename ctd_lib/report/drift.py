@@ -162,7 +162,7 @@ def _read(profile: str) -> dict | None:
 
 def _identity(row) -> str:
     words = [row.kind, row.arch, row.role, row.task, f"seed {row.seed}"]
-    return " ".join(word for word in words if word)
+    return " ".join(word for word in words if isinstance(word, str))
 
 
 def _taken(row) -> Iterator[tuple[str, float]]:

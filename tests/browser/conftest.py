@@ -25,14 +25,15 @@ AXE = packaged.Asset(
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """Versions 1.0 and 2.0 of the book over toy records; 2.0 lacks the executed notebook."""
+    """Versions 1.0 and 2.0 of the book over toy records; 2.0 lacks a page of 1.0."""
     home = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTD_HOME", str(home))
         patch.setattr(browser, "find", lambda: None)  # no PDF here: test_pdf prints one
         toy_book.make(home)
         versions.publish("1.0")
-        (paths.book_runs() / f"{toy_book.RUN}.ipynb").unlink()
+        run = paths.book_runs() / f"{toy_book.RUN}.ipynb"
+        run.rename(run.with_stem("06_report-again"))
         versions.publish("2.0")
     return home / "site"
 
