@@ -34,12 +34,4 @@ document.addEventListener("DOMContentLoaded", () => {
     button.addEventListener("click", () => sort(header));
     header.append(button);
   });
-
-  // What scrolls can be reached by keyboard.
-  document.querySelectorAll(".pst-scrollable-table-container").forEach((container) => {
-    container.tabIndex = 0;
-    container.setAttribute("role", "region");
-    const caption = container.querySelector("caption .caption-number");
-    container.setAttribute("aria-label", caption?.textContent.trim() || "Table");
-  });
 });

@@ -122,6 +122,7 @@ def list_versions() -> None:
 
 def _about(version: str, profile: str, built: Path) -> dict:
     made = runtime.provenance(0)
+    pages = (page.relative_to(built).as_posix() for page in built.rglob("*.html"))
     return {
         "version": version,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -130,7 +131,7 @@ def _about(version: str, profile: str, built: Path) -> dict:
         "profile": profile,
         "records": len(records.load(profile)),
         "pdf": None,
-        "pages": sorted(page.relative_to(built).as_posix() for page in built.rglob("*.html")),
+        "pages": sorted(page for page in pages if not page.startswith("_")),
     }
 
 
