@@ -26,8 +26,9 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{title}: versions</title>
+<link rel="icon" href="data:,">
 <style>
-:root {{ color-scheme: light dark; }}
+:root {{ background: Canvas; color: CanvasText; color-scheme: light dark; }}
 body {{ font: 1rem/1.6 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; }}
 body {{ padding: 0 1rem; }}
 div {{ overflow-x: auto; }}

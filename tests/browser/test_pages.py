@@ -27,7 +27,7 @@ def faults(events):
         elif event["method"] == "Runtime.consoleAPICalled" and parameters["type"] == "error":
             yield parameters["args"]
         elif event["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
-            yield parameters["entry"]
+            yield parameters["entry"].get("url"), parameters["entry"]["text"]
 
 
 def requested(events):
@@ -41,6 +41,7 @@ def requested(events):
 def test_pages_load_cleanly_and_fit_a_phone(chromium, address, site):
     set_up(chromium, PHONE)
     pages = json.loads((site / "1.0" / versions.ABOUT).read_text())["pages"]
+    pages.remove("index.html")  # nothing but the way to book/index.html
     assert len(pages) > 15
     for page in ["index.html", *(f"1.0/{page}" for page in pages)]:
         chromium.open(f"{address}/{page}")
