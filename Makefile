@@ -1,4 +1,4 @@
-# make report | test | run NB=03_distill ARCH=longformer | book | study | lint | clean
+# make report | test | run NB=03_distill ARCH=longformer | book | publish VERSION=1.0 | pdf | study | lint | clean
 # Everything runs in .venv, which the first verb makes.
 
 PYTHON ?= python3
@@ -8,11 +8,12 @@ ARCH ?= longformer
 PROFILE ?= quick
 OUT ?= book/runs/$(NB)$(addprefix -,$(ARCH)).ipynb
 
-.PHONY: report test run book study lint clean
+.PHONY: report test run book publish pdf study lint clean
 .DELETE_ON_ERROR:
 
 report: .venv/ready  ## run the quick profile, print the headline table, build the book
 	$(BIN)/python -m ctd_lib.study run --profile quick
+	$(BIN)/python -m ctd_lib.report.drift --profile quick
 	$(BIN)/python -m ctd_lib.book build
 
 test: .venv/ready  ## the test suite
@@ -25,6 +26,12 @@ run: .venv/ready  ## one notebook: NB=03_distill ARCH=longformer ARGS="-p distil
 
 book: .venv/ready  ## the pages from what 06_report last wrote; PROFILE=study for that profile
 	$(BIN)/python -m ctd_lib.book build --profile $(PROFILE)
+
+publish: .venv/ready  ## the book as a version that stays: VERSION=1.0, in site/1.0
+	$(BIN)/python -m ctd_lib.book publish --profile $(PROFILE) --version "$(VERSION)" $(ARGS)
+
+pdf: .venv/ready  ## the book as one PDF, printed by the system's Chromium
+	$(BIN)/python -m ctd_lib.book pdf --profile $(PROFILE) --version "$(VERSION)"
 
 study: .venv/ready  ## the long profile; may be stopped and started again
 	$(BIN)/python -m ctd_lib.study run --profile study

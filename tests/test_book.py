@@ -1,7 +1,8 @@
 """What may be published: finished runs that still fit their source; the build without warnings."""
 
-import re
+import json
 import shutil
+import zipfile
 
 import nbformat
 import pytest
@@ -9,6 +10,8 @@ import toy_records
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from ctd_lib import book, paths
+from ctd_lib.book import browser, builder, versions
+from ctd_lib.book.__main__ import main
 from ctd_lib.errors import CtdError
 from ctd_lib.report import benchmarks, figures, tables
 
@@ -139,7 +142,7 @@ def test_no_records_no_book(home):
 
 
 def test_building_elsewhere_than_in_a_checkout_is_refused(home, capsys):
-    assert book.main(["build"]) == 1
+    assert main(["build"]) == 1
     assert "_config.yml" in capsys.readouterr().err
 
 
@@ -149,24 +152,88 @@ def test_digest_ignores_title_parameters_and_outputs(home, tmp_path):
     assert book.source_digest(first) == book.source_digest(second)
 
 
-@pytest.mark.slow
-def test_the_book_builds_without_warnings_or_remote_scripts(home):
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(paths.CHECKOUT / name, home)
-    for path in (paths.CHECKOUT / "book").iterdir():
-        if path.suffix in (".md", ".bib"):
-            shutil.copy(path, home / "book")
-        elif path.name in ("_static", "_ext"):
-            shutil.copytree(path, home / "book" / path.name)
-    first = book.build()
-    assert first.is_file()
-    pages = list((home / "_build" / "html" / "book").rglob("*.html"))
-    assert {"index.html", "results.html", "03_distill-lsg.html"} <= {page.name for page in pages}
-    remote = re.compile(
-        r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=.(?:https?:)?//|<script>[^<]*https?://"
-    )
-    for page in pages:
-        text = page.read_text()
-        assert not remote.search(text), page
-        for image in re.findall(r"<img\b[^>]*>", text):
-            assert re.search(r'alt="[^"]+"', image), image
+@pytest.fixture
+def editions(home, monkeypatch):
+    """The home with settings; the builder writes one page that says how often it was called."""
+    shutil.copy(paths.CHECKOUT / "_config.yml", home)
+    calls = []
+
+    def edition(version, folder):
+        calls.append(version)
+        page = folder / "_build" / "html" / "book" / "results.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(f"{version}, build {len(calls)}")
+        return page.parents[1]
+
+    monkeypatch.setattr(builder, "edition", edition)
+    monkeypatch.setattr(browser, "find", lambda: None)
+    return home / "site"
+
+
+def menu(site):
+    text = (site / "versions.js").read_text()
+    return json.loads(text.removeprefix("window.ctdVersions = ").removesuffix(";\n"))
+
+
+def test_published_versions_are_listed_the_newest_first(editions):
+    versions.publish("1.0")
+    about = json.loads((editions / "1.0" / "version.json").read_text())
+    about["date"] = "2000-01-01T00:00:00+00:00"
+    (editions / "1.0" / "version.json").write_text(json.dumps(about))
+    versions.publish("2.0")
+    assert [one["version"] for one in menu(editions)] == ["2.0", "1.0"]
+    assert menu(editions)[0]["pages"] == ["book/results.html"]
+    listed = (editions / "index.html").read_text()
+    assert listed.index("2.0/index.html") < listed.index("1.0/index.html")
+    assert about["records"] == len(toy_records.make())
+
+
+def test_a_published_version_stays(editions):
+    versions.publish("1.0")
+    with pytest.raises(CtdError, match=r"1\.0 is published already"):
+        versions.publish("1.0")
+    versions.publish("2.0")
+    assert (editions / "1.0" / "book" / "results.html").read_text() == "1.0, build 1"
+
+
+def test_force_replaces_a_version_and_its_archive(editions):
+    versions.publish("1.0")
+    versions.publish("1.0", force=True)
+    with zipfile.ZipFile(editions / "1.0.zip") as archive:
+        assert archive.read("1.0/book/results.html") == b"1.0, build 2"
+    assert (editions / "1.0" / "book" / "results.html").read_text() == "1.0, build 2"
+    assert sorted(path.name for path in editions.iterdir()) == [
+        "1.0", "1.0.zip", "index.html", "versions.js",
+    ]  # fmt: skip
+
+
+def test_a_failed_build_publishes_nothing(editions, monkeypatch):
+    versions.publish("1.0")
+
+    def fails(version, folder):
+        raise CtdError("the book was not built cleanly")
+
+    monkeypatch.setattr(builder, "edition", fails)
+    for version in ("1.0", "2.0"):
+        with pytest.raises(CtdError, match="cleanly"):
+            versions.publish(version, force=True)
+    assert (editions / "1.0" / "book" / "results.html").read_text() == "1.0, build 1"
+    assert not list(editions.glob("2.0*"))
+
+
+@pytest.mark.parametrize("name", ["", "../1.0", "a/b", ".hidden", "v 1"])
+def test_a_version_names_a_folder(editions, name):
+    with pytest.raises(CtdError, match="folder's name"):
+        versions.publish(name)
+
+
+def test_a_pdf_without_chromium_is_refused_in_a_sentence(editions, capsys):
+    assert main(["pdf"]) == 1
+    assert capsys.readouterr().err.startswith("error: the PDF edition needs Chromium")
+
+
+def test_the_archive_of_records_holds_them_all(home):
+    book.prepare("quick")
+    with zipfile.ZipFile(paths.book_generated() / "records.zip") as archive:
+        names = archive.namelist()
+    assert names == [f"quick/{p.name}" for p in sorted(paths.results("quick").glob("*.json"))]

@@ -37,11 +37,11 @@ def test_lock_satisfies_pyproject():
         assert requirement.specifier.contains(pins[name]), name
 
 
-def test_makefile_has_at_most_eight_verbs():
+def test_makefile_has_at_most_nine_verbs():
     text = (paths.CHECKOUT / "Makefile").read_text()
     verbs = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
     assert {"report", "test", "run"} <= set(verbs)
-    assert len(verbs) <= 8
+    assert len(verbs) <= 9
 
 
 @pytest.mark.parametrize("name", ["_config.yml", "_toc.yml", ".pre-commit-config.yaml"])

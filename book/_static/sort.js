@@ -1,6 +1,12 @@
-// A click on a heading of a table sorts it by that column, a second click the other way.
+// A heading of a table is a button: it sorts the rows by its column, pressed again the other way.
 document.addEventListener("DOMContentLoaded", () => {
-  const number = (text) => parseFloat(text.replace(/,/g, "").replace("−", "-"));
+  // A number may have a sign, thousands and something after a space: "−1,234.5 (at 512)".
+  const pattern = /^[+−-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?![^\s%])/;
+
+  const number = (text) => {
+    const found = text.match(pattern);
+    return found ? parseFloat(found[0].replaceAll(",", "").replace("−", "-")) : NaN;
+  };
 
   // Words stay below numbers in both directions.
   const compare = (a, b, direction) => {
@@ -21,12 +27,11 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   document.querySelectorAll("table.sortable thead th").forEach((header) => {
-    header.tabIndex = 0;
-    header.addEventListener("click", () => sort(header));
-    header.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") {
-        sort(header);
-      }
-    });
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = "Sort";
+    button.append(...header.childNodes);
+    button.addEventListener("click", () => sort(header));
+    header.append(button);
   });
 });

@@ -62,7 +62,7 @@ def figure(name: str, caption: str, alt: str, profile: str) -> str:
     """A numbered figure with its text alternative, its files and its records."""
     return "\n".join(
         [
-            f"```{{figure}} generated/figures/{name}.svg",
+            f"```{{figure}} /book/generated/figures/{name}.svg",
             f":name: figure-{name}",
             f":alt: {alt}",
             caption,
@@ -74,12 +74,16 @@ def figure(name: str, caption: str, alt: str, profile: str) -> str:
 
 
 def origin(kind: str, name: str, suffix: str, profile: str, notes: str = "") -> str:
-    """A line of notes, then the file to download, the records and the notebook."""
-    file = f"generated/{kind}s/{name}.{suffix}"
+    """A line of notes, then the file to download, the records and the notebook.
+
+    Paths start at the top, so that a page in any folder may include the fragment.
+    """
+    file = f"/book/generated/{kind}s/{name}.{suffix}"
     return (
         "```{rst-class} origin\n```\n"
         f"{notes} {{download}}`{suffix.upper()} <{file}>`, "
-        f"from the records in `results/{profile}`, by `notebooks/06_report.ipynb`\n"
+        f"from the [records](/book/provenance.md) in `results/{profile}`, "
+        "by {download}`06_report.ipynb </notebooks/06_report.ipynb>`\n"
     )
 
 

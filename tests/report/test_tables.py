@@ -295,7 +295,7 @@ def test_files_say_what_the_frames_say(load):
         assert list(read) == list(frame)
         assert len(read) == len(frame)
         page = (folder / f"{name}.md").read_text()
-        assert f"<generated/tables/{name}.csv>" in page
+        assert f"</book/generated/tables/{name}.csv>" in page
         (table,) = (table for table in tables.TABLES if table.name == name)
         assert f"`results/{table.records or 'quick'}`" in page
 

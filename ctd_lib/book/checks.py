@@ -1,21 +1,19 @@
-"""Check and build the report: `python -m ctd_lib.book check` or `build`.
+"""What may be published, and what is made just before.
 
 Executed notebooks are published as they are, never run again; so a failed, unfinished or stale one
 must be kept out here, because the builder itself would publish it without a warning.
 """
 
-import argparse
 import hashlib
 import json
-import subprocess
-import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
 
 from ctd_lib import paths, records
 from ctd_lib.errors import CtdError
-from ctd_lib.report import benchmarks, figures, tables
+from ctd_lib.report import benchmarks, drift, figures, tables
 
 INJECTED = "injected-parameters"
 SUMMARY = "summary"
@@ -64,23 +62,25 @@ def check(profile: str = "quick") -> None:
             raise CtdError(f"{path} is missing; run notebooks/06_report.ipynb to make it.")
 
 
-def build(profile: str = "quick") -> Path:
-    """Check, then build the HTML, warnings as errors; return the path of the first page.
+def prepare(profile: str) -> None:
+    """Check, and write the pieces of pages that depend on more than 06_report's own run.
 
     Raises:
-        CtdError: the check failed, the book's sources are not there, or the builder found a fault.
+        CtdError: as `check`.
     """
     check(profile)
-    root = paths.home()
-    if not (root / "_config.yml").is_file():
-        raise CtdError(f"{root} holds no _config.yml; build the book in a checkout of the project.")
-    builder = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command = [*builder, "build", str(root), "-n", "-W", "--keep-going"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        print(done.stdout + done.stderr, file=sys.stderr)
-        raise CtdError("the book was not built cleanly; the warnings above name page and line.")
-    return root / "_build" / "html" / "index.html"
+    drift.write(profile)
+    _pack_records(profile)
+
+
+def _pack_records(profile: str) -> None:
+    """The records behind the book's numbers in one archive; the same records, the same bytes."""
+    target = paths.book_generated() / "records.zip"
+    folders = [paths.results(profile), paths.results(benchmarks.FOLDER)]
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(path for folder in folders for path in folder.glob("*.json")):
+            name = f"{path.parent.name}/{path.name}"
+            archive.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _check_run(path: Path) -> None:
@@ -107,25 +107,3 @@ def _read(path: Path) -> nbformat.NotebookNode:
         return nbformat.read(path, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, OSError) as error:
         raise CtdError(f"{path} is no notebook: {error}.") from error
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; errors of the user are one sentence and exit code 1."""
-    parser = argparse.ArgumentParser(prog="python -m ctd_lib.book", description=__doc__)
-    parser.add_argument("verb", choices=["check", "build"])
-    parser.add_argument("--profile", default="quick")
-    given = parser.parse_args(arguments)
-    try:
-        if given.verb == "check":
-            check(given.profile)
-            print("The report may be published.")
-        else:
-            print(f"The report: {build(given.profile)}")
-    except CtdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

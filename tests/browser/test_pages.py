@@ -1,0 +1,146 @@
+"""What a reader does with the book, in a real browser."""
+
+import json
+
+import pytest
+import toy_book
+
+from ctd_lib.book import versions
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+CHECKED = ("book/index.html", "book/results.html", "book/method.html", "book/provenance.html")
+IMPACTS = ("serious", "critical")
+
+
+def set_up(chromium, size=DESKTOP, theme="light"):
+    chromium.resize(*size, phone=size == PHONE)
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    chromium.call("Emulation.setEmulatedMedia", media="", features=features)
+
+
+def faults(events):
+    """Errors in the console, failed loads among them."""
+    for event in events:
+        parameters = event["params"]
+        if event["method"] == "Runtime.exceptionThrown":
+            yield parameters["exceptionDetails"]
+        elif event["method"] == "Runtime.consoleAPICalled" and parameters["type"] == "error":
+            yield parameters["args"]
+        elif event["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            yield parameters["entry"].get("url"), parameters["entry"]["text"]
+
+
+def requested(events):
+    return [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def test_pages_load_cleanly_and_fit_a_phone(chromium, address, site):
+    set_up(chromium, PHONE)
+    pages = json.loads((site / "1.0" / versions.ABOUT).read_text())["pages"]
+    pages.remove("index.html")  # nothing but the way to book/index.html
+    assert len(pages) > 15
+    for page in ["index.html", *(f"1.0/{page}" for page in pages)]:
+        chromium.open(f"{address}/{page}")
+        assert not list(faults(chromium.events)), page
+        loaded = requested(chromium.events)
+        assert loaded and all(url.startswith((address, "data:")) for url in loaded), page
+        width = chromium.evaluate("document.scrollingElement.scrollWidth")
+        assert width <= PHONE[0], f"{page} is {width} pixels wide"
+
+
+@pytest.mark.parametrize(("size", "theme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_no_serious_fault_of_accessibility(chromium, address, axe, size, theme):
+    set_up(chromium, size, theme)
+    for page in (*(f"1.0/{name}" for name in CHECKED), "index.html"):
+        chromium.open(f"{address}/{page}")
+        chromium.evaluate(f"{axe}; undefined")
+        violations = chromium.evaluate(
+            "axe.run({resultTypes: ['violations']}).then((found) => found.violations.map("
+            "(one) => [one.id, one.impact, one.nodes.map((node) => node.html.slice(0, 200))]))"
+        )
+        assert not [one for one in violations if one[1] in IMPACTS], page
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_theme_follows_the_reader(chromium, address, theme):
+    set_up(chromium, theme=theme)
+    chromium.open(f"{address}/1.0/book/index.html")
+    assert chromium.evaluate("document.documentElement.dataset.theme") == theme
+    colour = chromium.evaluate("getComputedStyle(document.body).backgroundColor")
+    levels = [int(level) for level in colour.strip("rgb()").split(",")]
+    assert (min(levels) > 200) if theme == "light" else (max(levels) < 60)
+
+
+def test_search_finds_a_word(chromium, address):
+    set_up(chromium)
+    chromium.open(f"{address}/1.0/search.html?q=bootstrap")
+    found = chromium.evaluate(
+        "new Promise((done) => { const look = () => {"
+        " const links = document.querySelectorAll('#search-results li a');"
+        " links.length ? done([...links].map((link) => link.textContent)) : setTimeout(look, 50);"
+        "}; look(); })"
+    )
+    assert "Results" in found
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_versions_lead_to_the_same_page_of_each_other(chromium, address, site, scheme):
+    set_up(chromium)
+    root = address if scheme == "http" else site.as_uri()
+    chromium.open(f"{root}/1.0/book/results.html")
+    summary = "document.querySelector('.versions summary').textContent"
+    assert chromium.evaluate(summary) == "Version 1.0 (newest: 2.0)"
+    chromium.events.clear()
+    chromium.evaluate(
+        "document.querySelector('.versions summary').click();"
+        "[...document.querySelectorAll('.versions a')]"
+        ".find((link) => link.textContent === '2.0').click()"
+    )
+    chromium.wait("Page.loadEventFired")
+    assert chromium.evaluate("location.href") == f"{root}/2.0/book/results.html"
+    assert chromium.evaluate(summary) == "Version 2.0"
+
+
+def test_a_page_that_the_other_version_lacks_leads_to_its_first(chromium, address):
+    chromium.open(f"{address}/1.0/book/runs/{toy_book.RUN}.html")
+    links = chromium.evaluate("[...document.querySelectorAll('.versions a')].map((a) => a.href)")
+    assert f"{address}/2.0/index.html" in links
+    assert f"{address}/1.0/book/runs/{toy_book.RUN}.html" in links
+
+
+def column(chromium, number):
+    return chromium.evaluate(
+        "[...document.querySelectorAll('#table-latency tbody tr')]"
+        f".map((row) => row.cells[{number}].textContent)"
+    )
+
+
+def press(chromium, key, code):
+    for kind in ("keyDown", "keyUp"):
+        text = {"text": "\r"} if kind == "keyDown" and key == "Enter" else {}
+        chromium.call(
+            "Input.dispatchKeyEvent", type=kind, key=key, code=key,
+            windowsVirtualKeyCode=code, **text,
+        )  # fmt: skip
+
+
+def test_tables_sort_numbers_and_words_by_keyboard(chromium, address):
+    set_up(chromium)
+    chromium.open(f"{address}/1.0/book/results.html")
+    headings = "[...document.querySelectorAll('#table-latency th')]"
+    names = chromium.evaluate(f"{headings}.map((heading) => heading.textContent)")
+    for name, key in (("teacher (ms)", lambda text: float(text.replace(",", ""))), ("arch", str)):
+        number = names.index(name)
+        heading = f"{headings}[{number}]"
+        chromium.evaluate(f"{heading}.querySelector('button').focus()")
+        press(chromium, "Enter", 13)
+        assert chromium.evaluate(f"{heading}.ariaSort") == "ascending"
+        first = column(chromium, number)
+        assert first == sorted(first, key=key) and len(set(first)) > 4
+        press(chromium, "Enter", 13)
+        assert chromium.evaluate(f"{heading}.ariaSort") == "descending"
+        assert column(chromium, number) == sorted(first, key=key, reverse=True)
