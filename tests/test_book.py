@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from ctd_lib import book, paths
 from ctd_lib.errors import CtdError
-from ctd_lib.report import benchmarks, figures, tables
+from ctd_lib.report import benchmarks, figures, findings, tables
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,7 @@ def template(tmp_path_factory):
         tables.write_all("quick")
         benchmarks.write_all()
         figures.write_all("quick")
+        findings.write_all("quick")
         save(run(), paths.book_runs() / "03_distill-lsg.ipynb")
     save(source(), folder / "notebooks" / "03_distill.ipynb")
     return folder
@@ -156,7 +157,7 @@ def test_the_book_builds_without_warnings_or_remote_scripts(home):
     for path in (paths.CHECKOUT / "book").iterdir():
         if path.suffix in (".md", ".bib"):
             shutil.copy(path, home / "book")
-        elif path.name in ("_static", "_ext"):
+        elif path.name in ("_static", "_ext", "findings"):
             shutil.copytree(path, home / "book" / path.name)
     first = book.build()
     assert first.is_file()
