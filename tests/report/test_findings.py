@@ -3,13 +3,12 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import toy_records
 import toy_study
 
 from ctd_lib import paths, records
-from ctd_lib.report import findings, paper, tables
+from ctd_lib.report import findings, paper
 from ctd_lib.report.findings import common, pairs, recipes
 from ctd_lib.scores.bootstrap import Interval
 
@@ -164,7 +163,9 @@ def test_a_better_rival_is_enough_against_the_recipe(load):
 
 def test_time_and_memory(load):
     found = findings.time_and_memory(load(toy_study.measured()))
-    assert answer(found, "time").ours == pytest.approx((-50, -100 * (1 - 0.9 / 2.2), -100 * (1 - 1.1 / 1.8)))
+    assert answer(found, "time").ours == pytest.approx(
+        (-50, -100 * (1 - 0.9 / 2.2), -100 * (1 - 1.1 / 1.8))
+    )
     assert answer(found, "time").verdict == common.HOLDS
     assert answer(found, "memory").verdict == common.HOLDS
 
@@ -183,7 +184,9 @@ def test_global_attention_in_tagging(load):
 
 
 def test_cells_of_a_task_share_their_resamples(load):
-    first, second, *_ = pairs.teacher_and_student(load(toy_study.main(("bigbird", "lsg"), ("sst2",))))
+    first, second, *_ = pairs.teacher_and_student(
+        load(toy_study.main(("bigbird", "lsg"), ("sst2",)))
+    )
     assert (first.arch, second.arch) == ("bigbird", "lsg")
     assert (first.first.drawn == second.first.drawn).all()  # the same teacher's answers
 
@@ -216,17 +219,3 @@ def test_scores_of_quick_are_too_small_for_a_verdict(load):
     frame = findings.front(found, "quick").frame.set_index("of its teacher's (%)")
     assert frame.loc["score kept, short tasks", "records"] == "quick"
     assert frame.loc["score kept, short tasks", "verdict"] == common.OPEN
-
-
-def test_written_pieces_name_the_study_and_link_from_any_folder(load):
-    load(toy_study.main(tasks=("sst2", "mrpc")) + toy_study.measured())
-    made = findings.write_all("quick")
-    assert isinstance(made, pd.DataFrame) and len(made) == len(paper.STATEMENTS)
-    folder = paths.book_generated()
-    for finding in findings.FINDINGS:
-        assert (folder / "findings" / f"{finding.name}.md").is_file()
-    text = (folder / "tables" / "finding_short_tasks.md").read_text()
-    assert "</book/generated/tables/finding_short_tasks.csv>" in text
-    assert "`results/study`" in text
-    assert tables.NOT_RUN not in (folder / "tables" / "front.csv").read_text().split(",")
-    assert ":alt: " in (folder / "figures" / "finding_short_tasks.md").read_text()

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import toy_records
 import toy_study
+from matplotlib.figure import Figure
 
 from ctd_lib import ARCHS, paths, records
 from ctd_lib.report import findings, fragments, tables
@@ -37,7 +38,9 @@ def typed(text: str) -> list[str]:
     text = re.sub(r"^```(?!\{admonition\}).*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`|\]\([^)]*\)", "", text, flags=re.DOTALL)
     return [
-        part for part in re.split(r"\n\s*\n", text) if RESULT.search(part) and not ALLOWED.search(part)
+        part.strip()
+        for part in re.split(r"\n\s*\n", text)
+        if RESULT.search(part) and not ALLOWED.search(part)
     ]
 
 
@@ -64,15 +67,16 @@ def test_what_may_be_typed(text):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A home with toy records of both profiles and all that the report makes of them."""
+    """A home with toy records of both profiles, of time those of quick, and all made of them."""
     home = tmp_path_factory.mktemp("home")
-    made = toy_study.main(ARCHS, recipes.PROBES) + toy_study.measured()
+    made = toy_study.main(ARCHS, recipes.PROBES)
     made += [
         toy_study.finetuned("longformer", "student", task, 0.8, "short-text")
         for task in recipes.PROBES
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTD_HOME", str(home))
+        patch.setattr(Figure, "savefig", lambda *_, **__: None)
         toy_records.write(toy_records.make(), paths.results("quick"))
         toy_study.write(made, paths.results("study"))
         write()
@@ -80,6 +84,7 @@ def written(tmp_path_factory):
 
 
 def write():
+    """All pieces; of figures the fragments alone, since drawing them takes long."""
     tables.write_all("quick")
     findings.write_all("quick")
 
@@ -87,14 +92,27 @@ def write():
 def test_records_alone_make_the_same_pieces_again(written, tmp_path, monkeypatch):
     shutil.copytree(written / "results", tmp_path / "results")
     monkeypatch.setenv("CTD_HOME", str(tmp_path))
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
     write()
     before = written / "book" / "generated"
     again = paths.book_generated()
-    for kind in ("*/*.md", "*/*.csv", "*/*.svg"):
+    for kind in ("*/*.md", "*/*.csv", "*/*.txt"):
         names = [path.relative_to(before) for path in sorted(before.glob(kind))]
         assert len(names) > 10
         for name in names:
             assert (again / name).read_bytes() == (before / name).read_bytes(), name
+
+
+def test_findings_name_the_study_and_their_links_hold_in_any_folder(written):
+    folder = written / "book" / "generated"
+    for finding in findings.FINDINGS:
+        assert (folder / "findings" / f"{finding.name}.md").is_file()
+    text = (folder / "tables" / "finding_short_tasks.md").read_text()
+    assert "</book/generated/tables/finding_short_tasks.csv>" in text
+    assert "`results/study`" in text
+    assert "`results/study` and `results/quick`" in (folder / "tables" / "front.md").read_text()
+    figure = (folder / "figures" / "finding_short_tasks.md").read_text()
+    assert "{figure} /book/generated/figures/finding_short_tasks.svg" in figure
 
 
 def test_every_cell_of_a_page_is_a_cell_of_its_file(written):

@@ -1,7 +1,7 @@
 """The findings of the report: one page each, from the committed records of the study.
 
 Each is a claim, what was run, a table, a figure where one helps, and a verdict that a stated rule
-gives from intervals. They are built whatever of the study has been run: what has no records says so.
+gives from intervals. They are built whatever of the study was run: what has no records says so.
 """
 
 from pathlib import Path

@@ -25,8 +25,7 @@ A_LOT = 30.0
 A_LITTLE = 10.0
 """Percent of memory, more or less: what "a little" means here."""
 TIME, MEMORY = "time", "memory"
-_COLUMNS = ("what", "arch", "length (tokens)", "change (%)", "change, low (%)",
-    "change, high (%)")
+_COLUMNS = ("what", "arch", "length (tokens)", "change (%)", "change, low (%)", "change, high (%)")
 
 
 def time_and_memory(records: pd.DataFrame) -> Outcome:

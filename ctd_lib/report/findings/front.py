@@ -66,9 +66,7 @@ def _answers(records: pd.DataFrame) -> dict[str, Answer]:
     return {names[one.statement]: one for outcome in found for one in outcome.answers}
 
 
-def _row(
-    words: str, claims: list[paper.Claim], answer: Answer, cost: bool, profile: str
-) -> dict:
+def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, profile: str) -> dict:
     known = {claim.statistic: _text(f"{claim.value:g} ({claim.mark})") for claim in claims}
     there = bool(answer.by_arch)
     low, high = (_text(f"{bound:.1f}") for bound in answer.ours[1:])
