@@ -12,8 +12,17 @@ import pandas as pd
 from ctd_lib import paths, records
 from ctd_lib.report import coverage, fragments, paper
 from ctd_lib.report.figures import STYLE
-from ctd_lib.report.findings.common import NOT_YET as NOT_YET
-from ctd_lib.report.findings.common import PROFILE, Answer, Finding, Outcome, Piece
+from ctd_lib.report.findings.common import (
+    FAILS,
+    HOLDS,
+    NOT_YET,
+    OPEN,
+    PROFILE,
+    Answer,
+    Finding,
+    Outcome,
+    Piece,
+)
 from ctd_lib.report.findings.costs import time_and_memory
 from ctd_lib.report.findings.front import front
 from ctd_lib.report.findings.recipes import distillation, layers, order, text
@@ -34,6 +43,8 @@ FINDINGS = (
     Finding("distillation", "What distillation adds", distillation),
     Finding("traps", "Traps", traps),
 )
+_CLASSES = {HOLDS: "tip", FAILS: "danger", OPEN: "note", NOT_YET: "note"}
+"""Colours of the boxes."""
 COVERAGE = (
     Table(coverage.coverage, "Block by block of the plan: runs planned, done and missing, and the "
           "run time of those done."),
@@ -64,8 +75,9 @@ def write_all(profile: str = "quick") -> pd.DataFrame:
         sources = sorted(set(shown.frame.records) - {"-"}, reverse=True) or [PROFILE]
         _write_piece(shown, "` and `results/".join(sources))
     made = overview(outcomes)
-    _write_piece(Piece("findings", "What the paper says, and what the study's records say.", made),
-                 PROFILE)  # fmt: skip
+    marks = "; ".join(f"{mark}: {words}" for mark, words in paper.MARKS.items())
+    caption = f"What the paper says, and what the study's records say. {marks}."
+    _write_piece(Piece("findings", caption, made), PROFILE)
     for table in COVERAGE:
         _write_piece(Piece(table.name, table.caption, table.build(study)), PROFILE)
     return made
@@ -96,7 +108,7 @@ def _verdict(answer: Answer) -> str:
     said = f"the paper, {mark}: {paper.MARKS[mark]}" if mark else "the paper leaves it open"
     because = f": {answer.because}" if answer.because else ""
     return (
-        f":::{{admonition}} {answer.statement.text}\n:class: verdict\n"
+        f":::{{admonition}} {answer.statement.text}\n:class: {_CLASSES[answer.verdict]}\n"
         f"**{answer.verdict.capitalize()}**{because}.\n\n"
         f"Said by: {said}. Rule: {answer.rule}.\n:::\n"
     )
