@@ -1,4 +1,4 @@
-"""Training stages and export as commands, for several processes and for clusters.
+"""Training, measurement and export as commands, for several processes and for clusters.
 
     accelerate launch --num_processes 2 -m ctd_lib.distill --arch longformer
 
@@ -16,6 +16,7 @@ STAGES = {
     "pretrain": params.PretrainParams,
     "distill": params.DistillParams,
     "finetune": params.FinetuneParams,
+    "measure": params.MeasureParams,
     "export": params.ExportParams,
 }
 

@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ctd_lib import models, tasks
+from ctd_lib import attention, models, tasks
 from ctd_lib.distillation.task import task_distill_loss
 from ctd_lib.errors import CtdError
 from ctd_lib.training import loop as train
@@ -81,6 +82,7 @@ def finetune(
     teacher: PreTrainedModel | None = None,
     task_distill_weight: float = 1.0,
     temperature: float = 2.0,
+    public_attention: bool = False,
     **options,
 ) -> FinetuneResult:
     """Train `model` in place on the train part, then predict and score the test part.
@@ -100,6 +102,8 @@ def finetune(
             (`task_distill`).
         task_distill_weight: weight of that term beside the task's own loss.
         temperature: of that term.
+        public_attention: predict with what transformers computes in evaluation where that is not
+            the arch (`as_public`).
         **options: those of `train.fit`.
 
     Raises:
@@ -107,7 +111,7 @@ def finetune(
             something to learn from in what is read.
     """
     family = tasks.family(task_data)
-    policy, attention = _global_attention(model, family, global_attention)
+    policy, policy_name = _global_attention(model, family, global_attention)
     max_length = min(max_length, models.max_length(model.config))
     encoded = encoded or encode(task_data, tokenizer, max_length)
     train_features = [feature for feature in encoded.train if feature["trainable"]]
@@ -137,8 +141,9 @@ def finetune(
         collate(test_features[start : start + batch_size])
         for start in range(0, len(test_features), batch_size)
     )
-    outputs = _outputs(model, test_batches, precision)
-    predictions = family.decode(test_features, outputs, task_data.test, task_data.labels)
+    with as_public(model) if public_attention else nullcontext():
+        outputs = _outputs(model, test_batches, precision)
+        predictions = family.decode(test_features, outputs, task_data.test, task_data.labels)
     survival = family.survival(test_features, task_data.test)
     counts = {
         "train_examples": len(task_data.train),
@@ -155,7 +160,7 @@ def finetune(
         details=family.details(test_features, predictions, task_data.test),
         counts=counts,
         upper_bounds=survival.bounds,
-        global_attention=attention,
+        global_attention=policy_name,
     )
 
 
@@ -171,6 +176,25 @@ def _global_attention(model, family, chosen: str | None) -> tuple[str | None, st
             "has the choice."
         )
     return None, BUILT_IN[arch]
+
+
+@contextmanager
+def as_public(model: PreTrainedModel):
+    """For a while, what transformers computes in evaluation with the published configuration.
+
+    Big Bird has no random blocks then, and full attention on short inputs; Nystromformer has as
+    many landmarks as segment means, which transformers takes for full attention.
+    """
+    config, landmarks = model.config, getattr(model.config, "num_landmarks", None)
+    if landmarks is not None:
+        config.num_landmarks = config.segment_means_seq_len
+    attention.install(attention.uninstall(model), public=True)
+    try:
+        yield
+    finally:
+        if landmarks is not None:
+            config.num_landmarks = landmarks
+        attention.install(attention.uninstall(model))
 
 
 def bucketed(features: list[dict], batch_size: int, rng: random.Random) -> Iterator[list[dict]]:

@@ -189,6 +189,8 @@ class FinetuneParams(DistillParams):
     """Examples a step."""
     task_distill_weight: NonNegativeFloat = 0.0
     """Weight of the finetuned teacher's soft targets while the student is finetuned."""
+    test_attention: Literal["ours", "public"] = "ours"
+    """At test time: ours, or public: what transformers computes where that is not the arch."""
     finetune_seed: int | None = None
     """Seed of finetuning alone, on the same model and examples; None: that of everything."""
     save_model: bool = False
@@ -205,6 +207,16 @@ class MeasureParams(DistillParams):
     """Timed forwards a model and length."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of weights and activations."""
+    workload: Literal["fixed", "variable"] = "fixed"
+    """Sequences of the given length, or short and long ones up to it."""
+    systems: Literal["own", "paper"] = "own"
+    """This run's teacher and student, or the paper's systems of this arch with random weights."""
+    model: str | None = None
+    """A folder of a saved model to measure, instead of either."""
+    lsg_python: str | None = None
+    """Python of an environment with lsg-converter, for the paper's public LSG."""
+    price_per_hour: NonNegativeFloat | None = None
+    """What an hour of this machine costs, in your currency, for the cost of a million pages."""
 
 
 @_dataclass
@@ -227,6 +239,7 @@ STAGES = {
     "distill": DistillParams,
     "finetune": FinetuneParams,
     "measure": MeasureParams,
+    "systems": MeasureParams,
     "export": ExportParams,
 }
 """Parameters of each stage that leaves a record."""

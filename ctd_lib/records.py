@@ -16,7 +16,7 @@ from ctd_lib import paths
 from ctd_lib.errors import CtdError
 
 SCHEMA_VERSION = 1
-KINDS = ("convert", "pretrain", "distill", "finetune", "measure", "export")
+KINDS = ("convert", "pretrain", "distill", "finetune", "measure", "systems", "export")
 COLUMNS = (
     "kind", "profile", "arch", "role", "task", "seed", "key",
     "params", "values", "source", "provenance", "predictions", "path",

@@ -1,5 +1,6 @@
 """Finetuning of toy models on one small task of each family."""
 
+import copy
 import random
 from dataclasses import replace
 
@@ -11,11 +12,15 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BigBirdConfig,
+    BigBirdForTokenClassification,
     LongformerConfig,
     LongformerForQuestionAnswering,
+    NystromformerConfig,
+    NystromformerForTokenClassification,
 )
 
-from ctd_lib import finetune, tasks
+from ctd_lib import attention, finetune, tasks
 from ctd_lib.data.formats import Question
 from ctd_lib.errors import CtdError
 from ctd_lib.tasks.classification import Text
@@ -258,3 +263,33 @@ def test_a_student_comes_closer_to_its_teacher_with_its_answers(name):
             ours, theirs = (model.eval()(**batch) for model in (student, teacher))
         gaps.append(finetune.task_distill_loss(ours, theirs, batch, task.family))
     assert gaps[0] < gaps[1]
+
+
+def public_toys():
+    """Models whose public implementation computes something else, with what it computes as oracle.
+
+    Nystromformer's is full attention by as many landmarks as segment means.
+    """
+    sizes = SIZES | {"max_position_embeddings": 128, "initializer_range": 0.5}
+    bigbird = BigBirdForTokenClassification(BigBirdConfig(**sizes, block_size=4))
+    landmarks = {"num_landmarks": 4, "segment_means_seq_len": 96, "conv_kernel_size": 5}
+    nystromformer = NystromformerForTokenClassification(NystromformerConfig(**sizes | landmarks))
+    full = copy.deepcopy(nystromformer)
+    for module in full.modules():
+        if hasattr(module, "num_landmarks"):
+            module.num_landmarks = module.seq_len
+    return {"bigbird": (bigbird, copy.deepcopy(bigbird)), "nystromformer": (nystromformer, full)}
+
+
+@pytest.mark.parametrize("arch", ["bigbird", "nystromformer"])
+@torch.no_grad()
+def test_as_public_is_what_transformers_computes_and_ends(arch):
+    torch.manual_seed(0)
+    model, public = (m.eval() for m in public_toys()[arch])
+    ids = torch.randint(5, len(TOKENIZER), (2, 96))
+    attention.install(model)
+    ours = model(ids).logits
+    with finetune.as_public(model):
+        torch.testing.assert_close(model(ids).logits, public(ids).logits, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(ours, public(ids).logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(ids).logits, ours)

@@ -2,19 +2,34 @@
 
 import contextlib
 import io
+import itertools
+import json
 import re
 import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from transformers import BertConfig, BertModel
 
 from ctd_lib import measure
 from ctd_lib.errors import CtdError
+from ctd_lib.measure import child, contenders, figures, forwards, machine, memory, rounds
 
 MIB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def quick_and_quiet(monkeypatch):
+    """Small products, and no round of a real calibration is disturbed."""
+    monkeypatch.setattr(machine, "SIZE", {"cpu": 64})
+    monkeypatch.setattr(machine, "CALIBRATION_SIZE", {"cpu": 16})
+    monkeypatch.setattr(machine, "SLOWER", float("inf"))
 
 
 def toy(layers: int = 1, positions: int = 64, width: int = 16) -> BertModel:
@@ -27,27 +42,30 @@ def toy(layers: int = 1, positions: int = 64, width: int = 16) -> BertModel:
 
 
 class Watched(BertModel):
-    """Notes its name and its input, then waits; runs out of memory at 32 tokens if it is to."""
+    """Notes its name and its input, then waits; fails at 32 tokens if it is to."""
 
     calls: list = []  # noqa: RUF012
     wait = 0.0
-    fails = False
+    fails: str | None = None
 
     def forward(self, input_ids, attention_mask):
-        self.calls.append((self.wait, self.training, self.dtype, input_ids))
+        self.calls.append((self.wait, self.training, self.dtype, input_ids, attention_mask))
         if self.fails and input_ids.shape[1] == 32:
-            torch.empty(10**15)
+            raise RuntimeError(self.fails)
         time.sleep(self.wait)
 
 
-def watched(wait: float, fails: bool = False) -> Watched:
+def watched(wait: float, fails: str | None = None) -> Watched:
     model = Watched(toy().config)
     model.wait, model.fails = wait, fails
+    Watched.calls.clear()
     return model
 
 
+NO_MEMORY = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 10 bytes"
+
+
 def test_latency_is_interleaved_and_burnt_in():
-    Watched.calls.clear()
     rows = measure.latency(
         {"teacher": watched(0.04), "student": watched(0.01)}, [8, 16], batch_size=2, repeats=3,
         burn_in=2, dtype="bfloat16",
@@ -56,24 +74,106 @@ def test_latency_is_interleaved_and_burnt_in():
     assert all(call[1:3] == (False, torch.bfloat16) for call in Watched.calls)
     assert [tuple(call[3].shape) for call in Watched.calls] == [(2, 8)] * 10 + [(2, 16)] * 10
     assert all(torch.equal(call[3], Watched.calls[0][3]) for call in Watched.calls[:10])
-    assert Watched.calls[0][3].min() > 0  # no padding
+    assert Watched.calls[0][3].min() > 0 and Watched.calls[0][4].all()  # no padding
     assert [(row["role"], row["length"]) for row in rows] == [
         ("teacher", 8), ("student", 8), ("teacher", 16), ("student", 16),
     ]  # fmt: skip
     for row in rows:
         wait = {"teacher": 0.04, "student": 0.01}[row["role"]]
         low, high = row["seconds_iqr"]
-        assert wait <= low <= row["seconds_median"] <= high < wait + 0.5
+        assert wait <= row["seconds_p5"] <= low <= row["seconds_median"]
+        assert row["seconds_median"] <= high <= row["seconds_p95"] < wait + 0.5
         assert row["tokens_per_second"] * row["seconds_median"] == pytest.approx(2 * row["length"])
+        assert row["documents_per_second"] * row["seconds_median"] == pytest.approx(2)
         assert row["repeats"] == 3 and row["parameters"] == measure.parameters(toy())
+        assert row["error"] is None and row["workload"] == "fixed"
 
 
-def test_median_and_quartiles(monkeypatch):
-    seconds = iter([9.0, 5.0, 1.0, 3.0, 2.0, 4.0])
-    monkeypatch.setattr(measure, "_timed_forward", lambda model, inputs: next(seconds))
-    (row,) = measure.latency({"teacher": toy()}, [10], repeats=5, burn_in=1)
-    assert (row["seconds_median"], row["seconds_iqr"]) == (3.0, [2.0, 4.0])
-    assert row["tokens_per_second"] == pytest.approx(10 / 3)
+def test_median_quartiles_and_percentiles():
+    found = figures.summary([5.0, 1.0, 3.0, 2.0, 4.0], tokens=10, documents=2)
+    assert (found["seconds_median"], found["seconds_iqr"]) == (3.0, [2.0, 4.0])
+    assert (found["seconds_p5"], found["seconds_p95"]) == (pytest.approx(1.2), pytest.approx(4.8))
+    assert found["tokens_per_second"] == pytest.approx(10 / 3)
+    failed = figures.summary("out of memory", tokens=10, documents=2)
+    assert failed.pop("error") == "out of memory" and set(failed.values()) == {None}
+    assert failed.keys() | {"error"} == found.keys()
+
+
+def test_a_ratio_is_paired_by_rounds_and_its_interval_is_the_bootstraps():
+    draw = np.random.default_rng(1)
+    drift = draw.uniform(1, 3, 30)  # the machine's, which both feel
+    paired = figures.ratio(0.5 * drift, drift)
+    assert (paired["ratio"], paired["low"], paired["high"]) == pytest.approx((0.5, 0.5, 0.5))
+    of, to = draw.normal(1, 0.1, 30), draw.normal(2, 0.2, 30)
+    found = figures.ratio(of, to)
+    expected = stats.bootstrap(
+        (of, to), lambda x, y, axis: np.median(x, axis=axis) / np.median(y, axis=axis),
+        paired=True, method="percentile", rng=2, n_resamples=9999,
+    ).confidence_interval  # fmt: skip
+    assert found["ratio"] == np.median(of) / np.median(to)
+    assert found["low"] == pytest.approx(expected.low, abs=0.01)
+    assert found["high"] == pytest.approx(expected.high, abs=0.01)
+    assert figures.ratio([1.0, 2.0], [2.0, 4.0]) == {"ratio": 0.5, "low": None, "high": None}
+
+
+class Calibrated:
+    """A calibration that says of itself whether it was quiet."""
+
+    def __init__(self, *said: bool):
+        self.said = itertools.chain(said, itertools.repeat(False))
+        self.rounds = self.disturbed = 0
+
+    def quiet(self) -> bool:
+        return next(self.said)
+
+
+def counting():
+    """A contender whose seconds are the number of its call."""
+    numbers = itertools.count(1)
+    return lambda: float(next(numbers))
+
+
+def test_disturbed_rounds_are_run_again_as_a_whole_and_counted():
+    calibration = Calibrated(True, True, False, True, True, True)
+    found = rounds.interleave({"a": counting(), "b": counting()}, 3, 1, calibration)
+    # Call 1 burns in, 2 is quiet, a slow calibration lies between 3 and 4, 5 and 6 are quiet.
+    assert found == {"a": [2.0, 5.0, 6.0], "b": [2.0, 5.0, 6.0]}
+    assert (calibration.rounds, calibration.disturbed) == (5, 2)
+
+
+def test_a_machine_that_never_rests_is_measured_all_the_same():
+    calibration = Calibrated()
+    found = rounds.interleave({"a": counting()}, 2, 0, calibration)
+    assert found == {"a": [3.0, 4.0]}
+    assert (calibration.rounds, calibration.disturbed) == (4, 4)
+
+
+def test_a_calibration_is_slow_against_its_own_best(monkeypatch):
+    monkeypatch.setattr(machine, "SLOWER", 1.25)
+    calibration = machine.Calibration(torch.device("cpu"))
+    seconds = iter([1.2, 1.0, 1.24, 1.26, 0.9, 1.24])
+    monkeypatch.setattr(calibration, "seconds", lambda: next(seconds))
+    assert [calibration.quiet() for _ in range(6)] == [True, True, True, False, True, False]
+    assert calibration.values()["best_seconds"] == 0.9
+
+
+def test_a_gpu_that_vanishes_costs_the_rows_that_are_left():
+    alive = iter([True] * 5)
+
+    def run():
+        if not next(alive, False):
+            raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors ...")
+        return 1.0
+
+    class Dead(Calibrated):
+        def quiet(self):
+            run()
+            return True
+
+    first = rounds.interleave({"a": run}, 1, 0, Dead())
+    second = rounds.interleave({"a": run, "b": run}, 3, 0, Dead())
+    sentence = "the GPU stopped answering (CUDA error: unspecified launch failure)"
+    assert first == {"a": [1.0]} and second == {"a": sentence, "b": sentence}
 
 
 def test_models_are_left_as_they_are():
@@ -84,31 +184,109 @@ def test_models_are_left_as_they_are():
 
 def test_no_memory_costs_one_row_only():
     rows = measure.latency(
-        {"teacher": watched(0, fails=True), "student": watched(0)}, [16, 32, 64], repeats=2
+        {"teacher": watched(0, NO_MEMORY), "student": watched(0)}, [16, 32, 64], repeats=2
     )
-    errors = {(row["role"], row["length"]): row.get("error") for row in rows}
+    errors = {(row["role"], row["length"]): row["error"] for row in rows}
     assert errors.pop(("teacher", 32)) == "out of memory"
     assert len(errors) == 5 and not any(errors.values())
-    (row,) = (row for row in rows if "error" in row)
-    assert row["seconds_median"] is None and row["seconds_iqr"] is None
+    (row,) = (row for row in rows if row["error"])
+    assert row["seconds_median"] is row["seconds_iqr"] is row["flops"] is None
 
 
-def test_other_errors_are_not_taken_for_missing_memory(monkeypatch):
-    def broken(model, inputs):
-        raise RuntimeError("shapes do not fit")
+def test_what_found_no_memory_alone_is_not_tried_again(monkeypatch):
+    taking_part = contenders.of_models(
+        {"teacher": watched(0), "student": watched(0.001)}, "float32"
+    )
+    small = {"peak_bytes": 2 * MIB, "baseline_bytes": MIB}
+    nothing = {"peak_bytes": None, "baseline_bytes": None}
+    found = contenders.compare(
+        taking_part, [(1, 0)], [16, 32], repeats=3,
+        memory=[{16: small, 32: nothing}, {16: small, 32: small}],
+    )  # fmt: skip
+    assert {call[3].shape[1] for call in Watched.calls if call[0] == 0} == {16}
+    assert [row["error"] for row in found["rows"]] == [None, None, "out of memory", None]
+    assert [row["peak_bytes"] for row in found["rows"]] == [2 * MIB, 2 * MIB, None, 2 * MIB]
+    (ratio,) = found["ratios"]
+    assert ratio["of"]["role"] == "student" and ratio["to"]["length"] == 16
+    assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
+    monkeypatch.setattr(
+        contenders.psutil, "virtual_memory", lambda: SimpleNamespace(available=MIB - 1)
+    )
+    found = contenders.compare(taking_part[:1], [], [16], repeats=1, memory=[{16: small}])
+    assert found["rows"][0]["error"] == "out of memory"
 
-    monkeypatch.setattr(measure, "_timed_forward", broken)
+
+def test_other_errors_are_not_taken_for_missing_memory():
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        measure.latency({"teacher": toy()}, [8])
+        measure.latency({"teacher": watched(0, "shapes do not fit")}, [32])
 
 
-def test_lengths_are_checked_before_anything_runs():
-    Watched.calls.clear()
-    with pytest.raises(CtdError, match="length 65 is over the 64 positions of student"):
-        measure.latency({"teacher": toy(positions=80), "student": watched(0)}, [8, 65])
-    assert not Watched.calls
+def test_a_length_over_the_positions_costs_its_row_and_all_of_them_are_an_error():
+    rows = measure.latency({"teacher": toy(positions=80), "student": toy()}, [65, 8], repeats=1)
+    assert [row["error"] for row in rows] == [None, "not possible: 64 positions", None, None]
+    model = watched(0)
+    with pytest.raises(CtdError, match="length 65 of student is not possible: 64 positions"):
+        measure.latency({"teacher": toy(positions=80), "student": model}, [65, 70])
     with pytest.raises(CtdError, match="dtype 'float16' is unknown; use one of float32, bfloat16"):
-        measure.latency({"teacher": toy()}, [8], dtype="float16")
+        measure.latency({"teacher": model}, [8], dtype="float16")
+    with pytest.raises(CtdError, match="workload 'odd' is unknown; use one of fixed, variable"):
+        measure.latency({"teacher": model}, [8], workload="odd")
+    assert not Watched.calls
+
+
+def test_variable_documents_are_short_or_long_and_padded_to_the_longest():
+    drawn = forwards.documents("variable", 4096, 400)
+    short = [n for n in drawn if 256 <= n <= 1024]
+    long = [n for n in drawn if 2048 <= n <= 4096]
+    assert len(short) + len(long) == 400 and 160 < len(short) < 240
+    assert np.mean(short) == pytest.approx(640, rel=0.1)
+    assert np.mean(long) == pytest.approx(3072, rel=0.1)
+    (row,) = measure.latency({"m": watched(0.01)}, [64], 3, repeats=1, workload="variable")
+    tokens, mask = Watched.calls[0][3:]
+    lengths = forwards.documents("variable", 64, 3)
+    assert mask.sum(1).tolist() == (tokens != 0).sum(1).tolist() == lengths
+    assert tokens.shape == (3, max(lengths))
+    assert row["tokens_per_second"] * row["seconds_median"] == pytest.approx(sum(lengths))
+    assert row["flops"] == sum(contenders.flops.flops(toy().config, n) for n in lengths)
+
+
+def test_the_share_of_the_peak_is_flop_over_time_over_the_products_speed(monkeypatch):
+    monkeypatch.setattr(machine, "matmul_gflops", lambda *_: {"float32": 2.0})
+    found = contenders.compare(contenders.of_models({"m": watched(0.01)}, "float32"), [], [64])
+    (row,) = found["rows"]
+    assert row["peak_share"] == pytest.approx(row["flops"] / row["seconds_median"] / 2e9)
+    assert found["machine"]["matmul_gflops"] == {"float32": 2.0}
+    assert found["machine"]["calibration"]["rounds"] == 5
+
+
+def test_the_machines_speed_is_that_of_a_product(monkeypatch):
+    monkeypatch.setattr(machine, "SIZE", {"cpu": 512})
+    found = machine.matmul_gflops(torch.device("cpu"), ["float32"])
+    x = torch.randn(512, 512)
+    seconds = min(machine._seconds(lambda: x @ x, torch.device("cpu")) for _ in range(20))
+    assert 0.3 < found["float32"] / (2 * 512**3 / seconds / 1e9) < 10
+
+
+def test_energy_is_left_out_where_nothing_measures_it(monkeypatch, tmp_path):
+    with machine.energy(torch.device("cpu")) as found:
+        pass
+    assert found == {}
+    tracker = SimpleNamespace(
+        start=lambda: None, stop=lambda: None,
+        final_emissions_data=SimpleNamespace(energy_consumed=0.25),
+    )  # fmt: skip
+    package = SimpleNamespace(OfflineEmissionsTracker=lambda **_: tracker)
+    monkeypatch.setitem(sys.modules, "codecarbon", package)
+    monkeypatch.setattr(machine, "find_spec", lambda name: package)
+    monkeypatch.setattr(machine, "ENERGY_COUNTERS", tmp_path)
+    with machine.energy(torch.device("cpu")) as found:
+        pass
+    assert found == {}  # no counters: codecarbon would guess
+    (tmp_path / "rapl").mkdir()
+    (tmp_path / "rapl" / "energy_uj").write_text("1")
+    with machine.energy(torch.device("cpu")) as found:
+        pass
+    assert found == {"kwh": 0.25, "tool": "codecarbon"}
 
 
 def test_parameters_count_tied_weights_once():
@@ -132,7 +310,7 @@ def test_peak_memory_follows_the_length_and_not_the_parent(tmp_path):
 
 def test_peak_memory_passes_the_childs_last_words_on(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "warning\nfolder 'x' holds no model.\n")
-    monkeypatch.setattr(measure.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(memory.subprocess, "run", lambda *_, **__: failed)
     message = "the memory of x could not be measured: folder 'x' holds no model."
     with pytest.raises(CtdError, match=f"^{re.escape(message)}$"):
         measure.peak_memory("x", [64])
@@ -143,25 +321,23 @@ def no_child(monkeypatch):
     """The child's work without a child."""
 
     def run(command, **options):
-        monkeypatch.setattr(measure.sys, "argv", command[2:])
+        assert command[1:3] == ["-m", "ctd_lib.measure.child"]
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            measure._child()
+            child.main(command[3])
         return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
 
-    monkeypatch.setattr(measure.subprocess, "run", run)
+    monkeypatch.setattr(memory.subprocess, "run", run)
 
 
 @pytest.mark.usefixtures("no_child")
 def test_peak_memory_of_what_does_not_fit(tmp_path, monkeypatch):
     toy().save_pretrained(tmp_path)
-    forward = measure._timed_forward
-    monkeypatch.setattr(
-        measure,
-        "_timed_forward",
-        lambda model, inputs: (
-            torch.empty(10**15) if inputs["input_ids"].shape[1] == 64 else forward(model, inputs)
-        ),
-    )
+    timed = forwards.timed
+
+    def without_room(model, given):
+        return torch.empty(10**15) if given["input_ids"].shape[1] == 64 else timed(model, given)
+
+    monkeypatch.setattr(forwards, "timed", without_room)
     rows = measure.peak_memory(tmp_path, [64, 32])
     assert rows[32]["peak_bytes"] >= rows[32]["baseline_bytes"] > 0
     assert rows[64] == {"peak_bytes": None, "baseline_bytes": None}
@@ -170,7 +346,7 @@ def test_peak_memory_of_what_does_not_fit(tmp_path, monkeypatch):
 def test_peak_memory_of_a_killed_process(monkeypatch):
     out = 'loading\n{"length": 32, "peak_bytes": 2, "baseline_bytes": 1}\n'
     killed = subprocess.CompletedProcess([], -9, out, "")
-    monkeypatch.setattr(measure.subprocess, "run", lambda *_, **__: killed)
+    monkeypatch.setattr(memory.subprocess, "run", lambda *_, **__: killed)
     rows = measure.peak_memory("model", [32, 64])
     assert rows[32] == {"peak_bytes": 2, "baseline_bytes": 1}
     assert rows[64] == {"peak_bytes": None, "baseline_bytes": None}
@@ -181,5 +357,36 @@ def test_a_child_ends_with_one_sentence(tmp_path):
     with pytest.raises(SystemExit, match="holds no configuration"):
         measure.peak_memory(tmp_path, [32])
     toy().save_pretrained(tmp_path)
-    with pytest.raises(SystemExit, match="length 65 is over the 64 positions"):
+    with pytest.raises(SystemExit, match="is not possible: 64 positions"):
         measure.peak_memory(tmp_path, [32, 65])
+
+
+def test_the_forms_of_an_export_record_missing_memory_as_a_row(tmp_path, monkeypatch):
+    from ctd_lib.export import forms
+
+    toy().save_pretrained(tmp_path)
+    outputs = SimpleNamespace(last_hidden_state=None)
+
+    def refusing(given):
+        raise RuntimeError(NO_MEMORY)
+
+    runs = {"torch float32": lambda given: outputs, "torch bfloat16": refusing}
+    runs["ONNX float32"] = runs["ONNX int8"] = runs["torch float32"]
+    monkeypatch.setattr(forms, "open_forms", lambda *_: runs)
+    monkeypatch.setattr(forms, "_size", lambda *_: 1)
+    peaks = {32: {"peak_bytes": 2, "baseline_bytes": 1}}
+    monkeypatch.setattr(measure, "peak_memory", lambda *_: peaks)
+    gone = {32: {"peak_bytes": None, "baseline_bytes": None}}
+    monkeypatch.setattr(
+        forms, "_memory", lambda path, *_: gone if path.name == "model.onnx" else peaks
+    )
+    rows = forms.measure(tmp_path, "base", [32], repeats=2)
+    assert [row["error"] for row in rows] == [None, "out of memory", "out of memory", None]
+    assert [row["seconds_median"] is None for row in rows] == [False, True, True, False]
+
+
+def test_records_can_hold_what_a_comparison_returns():
+    found = contenders.compare(
+        contenders.of_models({"teacher": toy(2), "student": toy(1)}, "float32"), [(1, 0)], [8]
+    )
+    assert json.loads(json.dumps(found)) == found

@@ -32,7 +32,7 @@ def test_long_tasks_have_sizes_that_fit_a_small_machine(profile):
         for name, task in registry.TASKS.items()
         if task.max_length == registry.LONG and "local:" not in task.sources
     ]
-    assert len(long) == 10
+    assert len(long) == 11
     for name in long:
         chosen = params.make(params.FinetuneParams, profile=profile, task=name)
         assert chosen.finetune_batch_size <= 4, name

@@ -23,7 +23,12 @@ TASKS = {
     "press-qa": ("span-qa", "f1", 4096, "synthetic:press", True),
 }
 LENGTHS = (512, 4096)
-
+SYSTEMS = {
+    "full": ("RoBERTa", "DistilRoBERTa"), "longformer": ("Longformer", "Longformer"),
+    "bigbird": ("Big Bird", "Big Bird"), "lsg": ("LSG", "LSG"),
+    "nystromformer": ("Nystromformer", "Nystromformer"),
+}  # fmt: skip
+SYSTEM_LENGTHS = (512, 1024, 2048, 4096)
 
 TEST_EXAMPLES = 50
 
@@ -53,7 +58,16 @@ def make() -> list[dict]:
                          for role in ("teacher", "student")],
                 "dtype": "float32", "device": "cpu", "threads": 2,
             }),
+            systems(arch, number),
         ]  # fmt: skip
+        if arch == "longformer":
+            made.append(
+                record("export", params.ExportParams, arch, {
+                    "rows": [form(name, length) for length in LENGTHS for name in FORMS],
+                    "head": "token-classification", "onnx_difference": 1e-6,
+                    "int8_agreement": 0.99, "device": "cpu", "threads": 2,
+                }, role="student", task="conll2003", finetuned=True)
+            )  # fmt: skip
         for task, (family, metric, max_length, source, synthetic) in TASKS.items():
             for role in ("teacher", "student"):
                 score = 0.8 if role == "teacher" else 0.8 * (0.90 - 0.01 * number)
@@ -82,6 +96,108 @@ def timing(role: str, length: int, number: int) -> dict:
     }  # fmt: skip
 
 
+def systems(arch: str, number: int) -> dict:
+    """A `systems` record: public attention takes twice as long as ours, float32 as bfloat16."""
+    public = "lsg-converter" if arch == "lsg" else "transformers"
+    kinds = ((public, "float32"), ("ours", "float32"), ("ours", "bfloat16"))
+    who = [(role, *kind) for role in ("teacher", "student") for kind in kinds]
+    rows = [system(arch, number, *one, length) for length in SYSTEM_LENGTHS for one in who]
+    if arch == "full":
+        rows += [system("bert", 0, "reference", public, "float32", length)
+                 for length in SYSTEM_LENGTHS]  # fmt: skip
+    rows += [system(arch, number, "student", "ours", "float32", 512, 8, workload)
+             for workload in ("fixed", "variable")]  # fmt: skip
+    made = record("systems", params.MeasureParams, arch, {
+        "rows": rows, "ratios": ratios(rows),
+        "machine": {
+            "matmul_gflops": {"float32": 100.0, "bfloat16": 200.0},
+            "calibration": {"best_seconds": 0.01, "rounds": 12, "disturbed": 1},
+            "energy": None,
+        },
+        "device": "cpu", "threads": 2,
+    })  # fmt: skip
+    made["params"] |= {"systems": "paper", "price_per_hour": 1.8}
+    return made
+
+
+def system(arch, number, role, by, dtype, length, batch_size=1, workload="fixed") -> dict:
+    """One row: full attention grows with the square of the length, the others with the length.
+
+    Of the efficient ones number 1 costs 1.25 times what full attention costs at 1,024 tokens.
+    """
+    layers = 6 if role == "student" else 12
+    growth = length / 1024 if arch in ("full", "bert") else 1 + number / 4
+    seconds = length / 1000 * growth * batch_size * layers / 12
+    seconds *= (0.5 if by == "ours" else 1.0) * (0.5 if dtype == "bfloat16" else 1.0)
+    own = length * growth / 8 * (0.5 if by == "ours" else 1.0)
+    if workload == "variable":
+        seconds *= 0.5
+    name = "BERT" if role == "reference" else SYSTEMS[arch][role == "student"]
+    row = {
+        "system": name, "arch": arch if role != "reference" else "full", "role": role,
+        "implementation": by, "weights": "random", "dtype": dtype, "layers": layers,
+        "length": length, "batch_size": batch_size, "workload": workload, "repeats": 5,
+        "seconds_median": seconds, "seconds_iqr": [0.95 * seconds, 1.05 * seconds],
+        "seconds_p5": 0.9 * seconds, "seconds_p95": 1.1 * seconds,
+        "tokens_per_second": batch_size * length / seconds * (0.4 if workload != "fixed" else 1),
+        "documents_per_second": batch_size / seconds,
+        "peak_bytes": int((600 + 20 * layers + own) * 2**20),
+        "baseline_bytes": (600 + 20 * layers) * 2**20,
+        "parameters": 40_000_000 + 7_000_000 * layers,
+        "flops": 10**8 * layers * length, "peak_share": 0.5, "extended": length > 512,
+        "error": None,
+    }  # fmt: skip
+    if role == "reference" and length > 512:
+        row |= dict.fromkeys(("seconds_median", "seconds_iqr", "seconds_p5", "seconds_p95"))
+        row |= dict.fromkeys(("tokens_per_second", "documents_per_second", "peak_share"))
+        row |= {"peak_bytes": None, "baseline_bytes": None, "error": "not possible: 512 positions"}
+    return row
+
+
+SIDE = ("system", "role", "implementation", "dtype", "length", "batch_size", "workload")
+
+
+def ratios(rows: list[dict]) -> list[dict]:
+    """What the rows compare: student to teacher, ours to public, our bfloat16 to public float32."""
+    found = []
+    for of in rows:
+        for to in rows:
+            if to["role"] != "teacher" or of is to or of["length"] != to["length"]:
+                continue
+            if "reference" in (of["role"], to["role"]) or of["batch_size"] != 1:
+                continue
+            alike = (of["implementation"], of["dtype"]) == (to["implementation"], to["dtype"])
+            replaces = of["implementation"] == "ours" != to["implementation"]
+            best = ("teacher", "float32"), ("student", "bfloat16")
+            if (of["role"] == "student" and alike) or (
+                replaces and (of["role"], of["dtype"]) in best
+            ):
+                ratio = of["seconds_median"] / to["seconds_median"]
+                sides = ({name: row[name] for name in SIDE} for row in (of, to))
+                found.append(dict(zip(("of", "to"), sides, strict=True)) | {
+                    "ratio": ratio, "low": 0.98 * ratio, "high": 1.02 * ratio,
+                })  # fmt: skip
+    return found
+
+
+FORMS = {
+    "torch float32": (1.0, 80, 0.8), "torch bfloat16": (0.6, 40, 0.8),
+    "ONNX float32": (0.9, 81, 0.8), "ONNX int8": (0.5, 21, 0.76),
+}  # fmt: skip
+
+
+def form(name: str, length: int) -> dict:
+    """One row of an `export` record."""
+    factor, size, score = FORMS[name]
+    seconds = factor * length / 1000
+    return {
+        "form": name, "length": length, "batch_size": 1, "repeats": 3, "seconds_median": seconds,
+        "seconds_iqr": [0.9 * seconds, 1.1 * seconds], "tokens_per_second": length / seconds,
+        "peak_bytes": (500 + length // 8) * 2**20, "baseline_bytes": 500 * 2**20,
+        "file_bytes": size * 2**20, "score": score,
+    }  # fmt: skip
+
+
 def record(kind: str, stage: type, arch: str, values: dict, source=None, **named) -> dict:
     """A record with the quick profile's own parameters."""
     chosen = params.make(stage, profile="quick", arch=arch, **named)
@@ -92,7 +208,7 @@ def record(kind: str, stage: type, arch: str, values: dict, source=None, **named
         "params": params.as_dict(chosen),
         "values": values,
         "source": source,
-        "artifact": "-".join([kind, *named.values()]),
+        "artifact": "-".join([kind, *(str(value) for value in named.values())]),
         "provenance": PROVENANCE,
     }
 

@@ -5,10 +5,12 @@ Every complaint about content names the file and the line.
 
 import csv
 import gzip
+import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,7 @@ from ctd_lib.errors import CtdError
 
 GZIP_MAGIC = b"\x1f\x8b"
 DOCUMENT_START = "-DOCSTART-"
-MISMATCH_LIMIT = 0.02
-"""Share of answers that may stand elsewhere than their file says; they are left out."""
+BETWEEN_RECORDS = re.compile(r"[\[\s,]*")
 
 
 @dataclass
@@ -109,13 +110,25 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         return read_table(path)
     if ".json" not in path.suffixes:
         return read_jsonl(path)
-    try:
-        records = json.loads(read_text(path))
-    except ValueError as error:
-        raise CtdError(f"{path} is not JSON: {error}.") from error
+    records = parse_json(read_text(path), path)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise CtdError(f"{path} is no JSON list of objects.")
     return records
+
+
+def place(where: Path | str, number: int) -> str:
+    """Where record `number` (from 1) of `read_records` begins: the file and the line.
+
+    Of what is no file, such as a data set of the hub, it is the number.
+    """
+    if not isinstance(where, Path):
+        return f"{where} record {number}"
+    if {".tsv", ".csv"} & set(where.suffixes):
+        numbered = _table(where)
+    else:
+        numbered = _json_list(where) if ".json" in where.suffixes else _jsonl(where)
+    line, _ = next(itertools.islice(numbered, number - 1, None))
+    return f"{where} line {line}"
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -124,17 +137,50 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         CtdError: as `read_text`; or a line is not a JSON object.
     """
-    records = []
+    return [record for _, record in _jsonl(path)]
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines(read_bytes(path), path), 1):
         if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise CtdError(f"{path} line {number} is not JSON: {error}.") from error
+            record = parse_json(line, f"{path} line {number}")
             if not isinstance(record, dict):
                 raise CtdError(f"{path} line {number} is not a JSON object.")
-            records.append(record)
-    return records
+            yield number, record
+
+
+def _json_list(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON list, each with the line on which it begins."""
+    text, decoder = read_text(path), json.JSONDecoder()
+    here, line = text.index("["), 1 + text.count("\n", 0, text.index("["))
+    for record in json.loads(text):
+        start = BETWEEN_RECORDS.match(text, here).end()
+        line += text.count("\n", here, start)
+        yield line, record
+        here = decoder.raw_decode(text, start)[1]
+        line += text.count("\n", start, here)
+
+
+def parse_json(text: str, where: Path | str) -> Any:
+    """What JSON holds.
+
+    Raises:
+        CtdError: it is not JSON, or has a text that is not Unicode.
+    """
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # an escaped character beyond 16 bits, or half of one
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise CtdError(
+            f"{where} has half of a character, {error.object[error.start]!a}; write whole ones."
+        ) from error
+    except ValueError as error:
+        hint = ""
+        if isinstance(where, Path) and getattr(error, "msg", "") == "Extra data":
+            hint = "; a file of one JSON value a line is to end in .jsonl"
+        raise CtdError(f"{where} is not JSON: {error}{hint}.") from error
+    return value
 
 
 def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
@@ -159,27 +205,28 @@ def read_table(path: Path) -> list[dict[str, str]]:
     Raises:
         CtdError: as `read_text`; or a row has more or fewer cells than the first line.
     """
-    path = Path(path)
+    return [row for _, row in _table(Path(path))]
+
+
+def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     # In a TSV a quote is a character like any other (so in GLUE's own files).
     quoted = ".csv" in path.suffixes
     options = {} if quoted else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     ended = (line + "\n" for line in lines(read_bytes(path), path))
     reader = csv.reader(ended, strict=True, **options)
-    rows: list[dict[str, str]] = []
     try:
-        header = next(reader, [])
+        header, before = next(reader, []), reader.line_num
         for cells in reader:
+            first, before = before + 1, reader.line_num  # a quoted cell may have several lines
             if not cells:
                 continue
             if len(cells) != len(header):
                 raise CtdError(
-                    f"{path} line {reader.line_num} has {len(cells)} cells, "
-                    f"its first line {len(header)}."
+                    f"{path} line {first} has {len(cells)} cells, its first line {len(header)}."
                 )
-            rows.append(dict(zip(header, cells, strict=True)))
+            yield first, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise CtdError(f"{path} line {reader.line_num} is no table row: {error}.") from error
-    return rows
 
 
 def read_conll(path: Path) -> list[TaggedDocument]:
@@ -198,11 +245,13 @@ def parse_conll(text: Iterable[str], name: Path | str) -> list[TaggedDocument]:
     a line whose word is -DOCSTART- opens a document and may name it in its second column.
 
     Raises:
-        CtdError: a line with one column, or tags of no scheme (`schemes.to_iob2`).
+        CtdError: a line with one column, or with more or fewer than the lines before it, or tags of
+            no scheme (`schemes.to_iob2`).
     """
     documents = [TaggedDocument("document-0")]
     places: list[list[int]] = []
     opens_sentence = True
+    width = 0
     for number, line in enumerate(text, 1):
         line = line.strip(" \t")
         columns = line.split("\t") if "\t" in line else line.split(" ")
@@ -214,7 +263,10 @@ def parse_conll(text: Iterable[str], name: Path | str) -> list[TaggedDocument]:
             opens_sentence = True
         elif len(columns) == 1:
             raise CtdError(f"{name} line {number} has one column; a word and its tag are wanted.")
+        elif width not in (0, len(columns)):
+            raise CtdError(f"{name} line {number} has {len(columns)} columns, those above {width}.")
         else:
+            width = len(columns)
             if opens_sentence:
                 documents[-1].sentences.append([])
                 places.append([])
@@ -222,78 +274,13 @@ def parse_conll(text: Iterable[str], name: Path | str) -> list[TaggedDocument]:
             documents[-1].sentences[-1].append((columns[0], columns[-1]))
             places[-1].append(number)
     sentences = [sentence for document in documents for sentence in document.sentences]
-    tags = schemes.to_iob2([[tag for _, tag in s] for s in sentences], places, name)
+    tags = schemes.to_iob2(
+        [[tag for _, tag in sentence] for sentence in sentences], places,
+        lambda number: f"{name} line {number}", name,
+    )  # fmt: skip
     for sentence, converted in zip(sentences, tags, strict=True):
         sentence[:] = [(word, tag) for (word, _), tag in zip(sentence, converted, strict=True)]
+    # The first one is that of lines before any mark, most often none.
+    if empty := [document.name for document in documents[1:] if not document.sentences]:
+        print(f"[ctd] {name}: documents without words left out: {len(empty)}, {empty[0]} first")
     return [document for document in documents if document.sentences]
-
-
-def read_squad(path: Path) -> list[Question]:
-    """The questions of a SQuAD 1.1 file, in order.
-
-    Raises:
-        CtdError: as `read_text`; not JSON, not SQuAD's layout, a question without an answer, or an
-            answer that is not in its context at the place given.
-    """
-    try:
-        articles = json.loads(read_text(path))["data"]
-    except (KeyError, TypeError) as error:
-        raise CtdError(f"{path} is not in SQuAD's layout: no list 'data'.") from error
-    except ValueError as error:
-        raise CtdError(f"{path} is not JSON: {error}.") from error
-    questions = []
-    for article in articles:
-        try:
-            questions += _article_questions(article)
-        except (KeyError, TypeError) as error:
-            title = article.get("title", "?") if isinstance(article, dict) else "?"
-            raise CtdError(f"{path}, article {title!r}: not in SQuAD's layout: {error}.") from error
-    for question in questions:
-        if not question.answers:
-            raise CtdError(
-                f"{path}, question {question.id}: no answer; SQuAD 1.1 gives one or more."
-            )
-        if not question.context.strip():
-            raise CtdError(f"{path}, question {question.id}: its context is empty.")
-    return _without_mismatches(questions, path)
-
-
-def _without_mismatches(questions: list[Question], path: Path) -> list[Question]:
-    """All answers that stand where they should; a note lists the others, too many of which raise.
-
-    A question none of whose answers does is left out.
-    """
-    kept, wrong, total = [], [], 0
-    for question in questions:
-        matching = []
-        for text, start in question.answers:
-            total += 1
-            if text and question.context[start : start + len(text)] == text:
-                matching.append((text, start))
-            else:
-                wrong.append(f"question {question.id}: answer {text!r} is not at character {start}")
-        if len(matching) < len(question.answers):
-            question = replace(question, answers=tuple(matching))
-        if matching:
-            kept.append(question)
-    if not wrong:
-        return questions
-    said = f"{len(wrong)} of {total} answers do not match their context; {'; '.join(wrong[:3])}"
-    if len(wrong) > MISMATCH_LIMIT * total:
-        raise CtdError(f"{path}: {said}.")
-    print(f"[ctd] {path}: left out {said}", flush=True)
-    return kept
-
-
-def _article_questions(article: dict) -> list[Question]:
-    return [
-        Question(
-            id=str(entry["id"]),
-            title=article.get("title", ""),
-            context=paragraph["context"],
-            question=entry["question"],
-            answers=tuple((a["text"], a["answer_start"]) for a in entry["answers"]),
-        )
-        for paragraph in article["paragraphs"]
-        for entry in paragraph["qas"]
-    ]

@@ -6,7 +6,7 @@ with S-.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctd_lib.errors import CtdError
@@ -18,16 +18,16 @@ TO_BEGIN_OR_INSIDE = {"S": "B", "U": "B", "E": "I", "L": "I"}
 def to_iob2(
     sentences: Sequence[Sequence[str]],
     places: Sequence[Sequence[int]],
+    place: Callable[[int], str],
     name: Path | str,
-    unit: str = "line",
 ) -> list[list[str]]:
     """The tags of a file's sentences in IOB2; a line on the screen says so if they were not.
 
     Args:
         sentences: the tags of each sentence.
         places: the number of the line, or of the record, that each tag comes from.
+        place: says where such a number is.
         name: of the file.
-        unit: what `places` counts.
 
     Raises:
         CtdError: a tag of no scheme, or an I- tag that continues nothing where B- opens entities.
@@ -35,10 +35,8 @@ def to_iob2(
     known = {tag for tags in sentences for tag in tags}
     for tag in sorted(known):
         if not TAG.fullmatch(tag):
-            place = _place_of(tag, sentences, places)
-            raise CtdError(
-                f"{name} {unit} {place}: tag {tag!r} is no IOB2 tag, such as O or B-PER."
-            )
+            number = _place_of(tag, sentences, places)
+            raise CtdError(f"{place(number)}: tag {tag!r} is no IOB2 tag, such as O or B-PER.")
     iob2 = {tag: TO_BEGIN_OR_INSIDE.get(tag[0], tag[0]) + tag[1:] for tag in known}
     scheme = "BIOES" if any(tag != iob2[tag] for tag in known) else "IOB2"
     converted = [[iob2[tag] for tag in tags] for tags in sentences]
@@ -47,7 +45,7 @@ def to_iob2(
         if scheme == "BIOES" or _opens_with_b(converted):
             row, (position, *_) = next(iter(orphans.items()))
             raise CtdError(
-                f"{name} {unit} {places[row][position]}: tag {sentences[row][position]!r} "
+                f"{place(places[row][position])}: tag {sentences[row][position]!r} "
                 "continues no entity, yet elsewhere entities open with B-; the file is neither "
                 "IOB1 nor IOB2 nor BIOES."
             )

@@ -60,8 +60,11 @@ class CorpusSpec:
         words = len(text.split())
         return max(1, self.min_words) <= words and words <= (self.max_words or words)
 
-    def documents(self, records: Iterable[Any]) -> Iterator[str]:
+    def documents(self, records: Iterable[Any], file: Path | None = None) -> Iterator[str]:
         """The documents that these records make.
+
+        Args:
+            file: the file of JSON Lines that they are from, if any, of which an error names a line.
 
         Raises:
             CtdError: a record has no text in its column.
@@ -69,9 +72,10 @@ class CorpusSpec:
         parts: list[str] = []
         for number, record in enumerate(records, 1):
             if not isinstance(record.get(self.column), str):
+                where = formats.place(file or self.source.name, number)
                 raise CtdError(
-                    f"{self.source.name} record {number} has no field {self.column!r} with text"
-                    f" in it; it has {', '.join(record)}."
+                    f"{where} has no field {self.column!r} with text in it; it has "
+                    f"{', '.join(record)}."
                 )
             parts.append(record[self.column])
             if len(parts) == self.join:
@@ -132,8 +136,9 @@ def _file_texts(path: Path, corpus: CorpusSpec) -> Iterator[str]:
     kind = kind_of(path)
     if kind == "text":
         return iter([formats.read_text(path)])
-    records = formats.read_jsonl(path) if kind == "json" else formats.read_parquet(path)
-    return corpus.documents(records)
+    if kind == "json":
+        return corpus.documents(formats.read_jsonl(path), path)
+    return corpus.documents(formats.read_parquet(path))
 
 
 def files(path: Path) -> list[Path]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 from ctd_lib import measure as measurement
@@ -77,8 +76,9 @@ def measure(
         score: the score that a form reaches; None: not measured.
 
     Returns:
-        form, length, batch_size, repeats, seconds_median, seconds_iqr, tokens_per_second,
-        peak_bytes, baseline_bytes (when the model had been loaded), file_bytes, score.
+        form, length, batch_size, repeats, the figures of `measure.summary`, peak_bytes,
+        baseline_bytes (when the model had been loaded), file_bytes, score. Where memory ran out,
+        `error` says so, figures and peak_bytes are None, and the other rows are there.
 
     Raises:
         CtdError: a length is over the model's positions.
@@ -94,26 +94,27 @@ def measure(
     } | {form: _memory(folder / file, lengths, batch_size) for form, file in FILES.items()}
     rows = []
     for length in lengths:
-        for form, seconds in _interleaved(runs, config, length, batch_size, repeats).items():
-            low, median, high = np.percentile(seconds, [25, 50, 75]).tolist()
+        given = _inputs(config.vocab_size, length, batch_size)
+        # What found no memory in a process of its own is not tried in this one.
+        able = {form: _timed(run, given) for form, run in runs.items()
+                if memory[form][length]["peak_bytes"] is not None}  # fmt: skip
+        found = dict.fromkeys(runs, measurement.OUT_OF_MEMORY)
+        found |= measurement.interleave(able, repeats)
+        for form, seconds in found.items():
             rows.append({
                 "form": form, "length": length, "batch_size": batch_size, "repeats": repeats,
-                "seconds_median": median, "seconds_iqr": [low, high],
-                "tokens_per_second": batch_size * length / median, **memory[form][length],
-                "file_bytes": _size(folder, form), "score": scores[form],
+                **measurement.summary(seconds, batch_size * length, batch_size),
+                **memory[form][length], "file_bytes": _size(folder, form), "score": scores[form],
             })  # fmt: skip
     return rows
 
 
-def _interleaved(runs, config, length: int, batch_size: int, repeats: int) -> dict[str, list]:
-    given = _inputs(config.vocab_size, length, batch_size)
-    seconds: dict[str, list[float]] = {form: [] for form in runs}
-    for turn in range(1 + repeats):
-        for form, run in runs.items():
-            started = time.perf_counter()
-            run(given)
-            if turn:
-                seconds[form].append(time.perf_counter() - started)
+def _timed(run: Run, given: dict) -> Callable[[], float]:
+    def seconds() -> float:
+        started = time.perf_counter()
+        run(given)
+        return time.perf_counter() - started
+
     return seconds
 
 
@@ -146,25 +147,26 @@ def task_score(data: tasks.TaskData, tokenizer, max_length: int, policy: str | N
     return family.score(predictions, data.test)[data.main_metric]
 
 
-def _memory(path: Path, lengths: Sequence[int], batch_size: int) -> dict[int, dict[str, int]]:
+def _memory(path: Path, lengths: Sequence[int], batch_size: int) -> measurement.Peaks:
     """As `measure.peak_memory`, of an ONNX file."""
     command = [sys.executable, "-m", "ctd_lib.export.forms", str(path), str(batch_size)]
     done = subprocess.run([*command, *map(str, lengths)], capture_output=True, text=True)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise CtdError(f"the memory of {path} could not be measured: {reason[0]}")
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {row.pop("length"): row for row in rows}
+    return measurement.read_peaks(done, lengths, str(path))
 
 
 def _child(path: str, batch_size: str, *lengths: str) -> None:
     session = onnx.Session(Path(path))
     device = torch.device("cpu")
-    baseline = measurement._start_peak(device)
+    baseline = measurement.start_peak(device)
     for length in sorted(map(int, lengths)):
-        measurement._start_peak(device)
-        session(_inputs(6, length, int(batch_size)))
-        peak = max(baseline, measurement._peak(device))
+        measurement.start_peak(device)
+        try:
+            session(_inputs(6, length, int(batch_size)))
+        except Exception as error:  # ONNX Runtime's own have no common class
+            if measurement.explained(error) != measurement.OUT_OF_MEMORY:
+                raise
+            return
+        peak = max(baseline, measurement.peak(device))
         print(json.dumps({"length": length, "peak_bytes": peak, "baseline_bytes": baseline}))
 
 

@@ -19,7 +19,7 @@ REVISIONS = {
     "distill": 2,
     "features": 1,
     "finetune": 2,
-    "measure": 1,
+    "measure": 2,
     "export": 1,
 }
 TRAINED = ("backbone", "pretrain", "distill", "finetune")

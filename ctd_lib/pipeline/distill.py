@@ -53,11 +53,12 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
         text = Text(corpora, tokenizer, p.max_length)
         held_out = Text(p.corpora, tokenizer, p.max_length)  # the same for any distill_corpora
         before = held_out.evaluate(student, p.precision)
+        # Opens the corpora in every process, before the main one reads them by itself.
+        batches = text.batches(p.batch_size, p.seed, p.cross_documents)
         outputs = _outputs(p, upstream, text) if p.teacher_top_k else None
         log = distillation.distill(
-            student, outputs or teacher, text.batches(p.batch_size, p.seed, p.cross_documents),
-            tokenizer, steps=p.distill_steps, lr=p.distill_learning_rate, recipe=recipe,
-            layer_map=layer_map, seed=p.seed,
+            student, outputs or teacher, batches, tokenizer, steps=p.distill_steps,
+            lr=p.distill_learning_rate, recipe=recipe, layer_map=layer_map, seed=p.seed,
             **full_training(p, folder, lambda: held_out.evaluate(student, p.precision)),
         )  # fmt: skip
         models.save(student, tokenizer, folder)

@@ -16,13 +16,13 @@ from ctd_lib.tasks import features
 
 def finetune(p: params.FinetuneParams) -> Artifact:
     """Scores and predictions of one model, teacher or student, on one task."""
-    upstream = [model_of(p, p.role)]
-    if p.task_distill_weight:
-        upstream.append(_finetuned_teacher(p))
-    data = tasks.load(
+    data = tasks.load(  # first: a bad file is found before hours of training
         p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
         p.train_file, p.test_file, p.task_context,
     )  # fmt: skip
+    upstream = [model_of(p, p.role)]
+    if p.task_distill_weight:
+        upstream.append(_finetuned_teacher(p))
     max_length = min(p.task_max_length or data.max_length, p.max_length)
     seed = p.seed if p.finetune_seed is None else p.finetune_seed
     settings = params.own(p, params.FinetuneParams) | {
@@ -41,7 +41,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
             seed=seed, global_attention=p.global_attention, encoded=encoded,
             teacher=models.load(upstream[1].path, head) if upstream[1:] else None,
             task_distill_weight=p.task_distill_weight, temperature=p.temperature,
-            **training(p, folder),
+            public_attention=p.test_attention == "public", **training(p, folder),
         )  # fmt: skip
         rules = data.test[0].rules if data.family == "span-qa" else ""
         kept = predictions.Predictions(

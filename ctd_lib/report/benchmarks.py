@@ -5,9 +5,7 @@ which commit it was measured.
 """
 
 import json
-import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from ctd_lib import ARCHS, paths
 from ctd_lib.errors import CtdError
-from ctd_lib.report import figures, fragments, tables
+from ctd_lib.report import figures, fragments, scaling, tables
 
 FOLDER = "benchmarks"
 OURS = ("ours",)
@@ -247,16 +245,7 @@ def _crossing(arch: pd.DataFrame, full: pd.DataFrame) -> str:
     index = ["length", "layers"]
     both = arch.set_index(index).seconds_median / full.set_index(index).seconds_median
     ratios = both.dropna().sort_index().groupby("length").last()
-    lengths = list(ratios.index)
-    if not lengths:
-        return tables.NOT_RUN
-    if ratios[lengths[-1]] >= 1:
-        return f"above {lengths[-1]:,}"
-    for before, after in reversed(list(pairwise(lengths))):
-        if ratios[before] >= 1:
-            low, high = math.log(ratios[before]), math.log(ratios[after])
-            return f"{before * (after / before) ** (low / (low - high)):,.0f}"
-    return f"below {lengths[0]:,}"
+    return scaling.crossing_words(ratios, tables.NOT_RUN)
 
 
 def _none(column: str) -> pd.DataFrame:

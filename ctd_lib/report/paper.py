@@ -42,6 +42,12 @@ CLAIMS = (
 )
 
 
+def claimed(column: str, statistic: str) -> float | str:
+    """What the paper says of one column of the headline table; `NOT_AVAILABLE` if it is unknown."""
+    found = [c.value for c in CLAIMS if (c.column, c.statistic) == (column, statistic)]
+    return found[0] if found else NOT_AVAILABLE
+
+
 @dataclass(frozen=True)
 class Statement:
     """One sentence that may be quoted, or a question that the paper leaves open."""

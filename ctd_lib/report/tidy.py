@@ -21,6 +21,8 @@ SHORT, LONG_NER, LONG_QA, LONG_OTHER = "short text", "long NER", "long QA", "lon
 GROUPS = (SHORT, LONG_NER, LONG_QA)
 """The paper's three groups of tasks."""
 
+_CHOSEN = ("variant", "systems", "model", "price_per_hour", "finetuned", "onnx")
+"""Parameters that no recipe prescribes: they say what is asked for."""
 _SCORE_COLUMNS = (
     "arch", "task", "seed", "teacher", "student", "kept",
     "metric", "group", "test_examples", "source", "synthetic",
@@ -38,6 +40,12 @@ def select(records: pd.DataFrame, kind: str, variant: str = "") -> pd.DataFrame:
         variant: of the profile's recipe; empty: the recipe itself, in its place also records of
             parameters that no variant has.
     """
+    found = ranked(records, kind, variant)
+    return found.drop_duplicates(["arch", "role", "task", "seed"], keep="last")
+
+
+def ranked(records: pd.DataFrame, kind: str, variant: str = "") -> pd.DataFrame:
+    """All records of one kind and a variant, as in `select`, those that count most last."""
     found = records[records.kind == kind]
     found = found.assign(
         variant=[variant_of(row) for row in found.itertuples()],
@@ -45,8 +53,7 @@ def select(records: pd.DataFrame, kind: str, variant: str = "") -> pd.DataFrame:
     )
     found = found[found.variant.eq(variant) | (found.variant.isna() & (variant == ""))]
     # The profile's own parameters last, among them the latest.
-    found = found.sort_values(["variant", "date"], na_position="first")
-    return found.drop_duplicates(["arch", "role", "task", "seed"], keep="last")
+    return found.sort_values(["variant", "date"], na_position="first")
 
 
 def scores(records: pd.DataFrame) -> pd.DataFrame:
@@ -102,11 +109,11 @@ def timings(records: pd.DataFrame) -> pd.DataFrame:
                     "role": row["role"],
                     "length": row["length"],
                     "batch_size": row["batch_size"],
-                    "ms": _scaled(row["seconds_median"], 1000),
-                    "low": _scaled(low, 1000),
-                    "high": _scaled(high, 1000),
-                    "tokens_per_second": _scaled(row["tokens_per_second"], 1),
-                    "mib": _scaled(row["peak_bytes"], 2**-20),
+                    "ms": scaled(row["seconds_median"], 1000),
+                    "low": scaled(low, 1000),
+                    "high": scaled(high, 1000),
+                    "tokens_per_second": scaled(row["tokens_per_second"], 1),
+                    "mib": scaled(row["peak_bytes"], 2**-20),
                     "parameters": row["parameters"],
                 }
             )
@@ -154,7 +161,7 @@ def change(before: float, after: float) -> float:
     return 100 * (after / before - 1)
 
 
-def _scaled(value: float | None, factor: float) -> float:
+def scaled(value: float | None, factor: float) -> float:
     """None, what a run without memory left, as not-a-number."""
     return math.nan if value is None else value * factor
 
@@ -174,7 +181,7 @@ def variant_of(row) -> str | None:
 @functools.cache
 def _expected(kind: str, variant: str, named: tuple) -> dict:
     values = params.as_dict(params.make(params.STAGES[kind], variant=variant, **dict(named)))
-    return {name: value for name, value in values.items() if name != "variant"}
+    return {name: value for name, value in values.items() if name not in _CHOSEN}
 
 
 def _group(values: dict) -> str:

@@ -16,6 +16,10 @@ MASKED_SENTENCES = (
     "The river flows through the {mask} of Paris.",
 )
 
+_NAMES = ("system", "role", "implementation", "dtype")
+_FIGURES = ("seconds_median", "seconds_p5", "seconds_p95", "tokens_per_second", "peak_mib",
+            "parameters", "peak_share", "error")  # fmt: skip
+
 
 pd.options.display.max_colwidth = 200  # a corpora mix or a list of guesses is read whole
 
@@ -106,17 +110,37 @@ def data_notice(artifact: Artifact) -> pd.DataFrame:
 
 
 def measurements(artifact: Artifact) -> pd.DataFrame:
-    """Median seconds and peak memory over lengths."""
+    """Median seconds, throughput and peak memory over lengths, and why a row has none."""
     rows = pd.DataFrame(artifact.values["rows"])
-    rows["peak_mib"] = (rows.pop("peak_bytes") / 2**20).round()
-    return rows.drop(columns=["seconds_iqr"])
+    rows["peak_mib"] = (rows.pop("peak_bytes").astype(float) / 2**20).round()
+    names = [name for name in _NAMES if name in rows]
+    return rows[[*names, "length", *_FIGURES]].fillna({"error": ""})
 
 
 def speed_ups(artifact: Artifact) -> pd.DataFrame:
-    """Teacher median seconds / student median seconds, over lengths."""
-    rows = pd.DataFrame(artifact.values["rows"])
-    seconds = rows.pivot(index="length", columns="role", values="seconds_median")
-    return seconds.assign(speed_up=seconds["teacher"] / seconds["student"]).round(3)
+    """How many times faster the one is than the other, with its 95 % interval, over lengths."""
+    rows = []
+    for one in artifact.values["ratios"]:
+        named = {"faster": _name(one["of"]), "than": _name(one["to"])}
+        # The interval of an inverse is the inverse interval, its ends exchanged.
+        figures = [None if one[x] is None else 1 / one[x] for x in ("ratio", "high", "low")]
+        speed_up = dict(zip(("speed_up", "low", "high"), figures, strict=True))
+        rows.append(named | {"length": one["of"]["length"]} | speed_up)
+    return pd.DataFrame(rows).round(3)
+
+
+def machine(artifact: Artifact) -> pd.DataFrame:
+    """The machine's speed while it measured, and how quiet it was."""
+    found = artifact.values["machine"]
+    speeds = {f"matmul {dtype}, GFLOP/s": x for dtype, x in found["matmul_gflops"].items()}
+    calibration = {f"calibration: {name}": x for name, x in found["calibration"].items()}
+    energy = {"energy, kWh": found["energy"]["kwh"] if found["energy"] else "not measured"}
+    every = speeds | calibration | energy | {"threads": artifact.values["threads"]}
+    return pd.DataFrame({"value": {name: _short(value) for name, value in every.items()}})
+
+
+def _name(of: dict) -> str:
+    return " ".join(of[name] for name in _NAMES if name in of)
 
 
 def _short(value) -> str:

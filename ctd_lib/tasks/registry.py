@@ -136,6 +136,10 @@ TASKS = {
         "span-qa", "f1", LONG,
         {"local:triviaqa": qa.triviaqa_local, "hub:mandarjoshi/trivia_qa": qa.triviaqa_hub},
     ),
+    "triviaqa-web": Task(
+        "span-qa", "f1", LONG,
+        {"local:triviaqa": qa.triviaqa_local, "hub:mandarjoshi/trivia_qa": qa.triviaqa_hub},
+    ),
     "press-qa": Task("span-qa", "f1", LONG, {"synthetic:press-qa": qa.press_qa}),
     # A user's own two files, by family.
     "classification": Task(

@@ -212,7 +212,7 @@ def test_small_corpora_still_have_both_parts(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "record 2 has no field 'text'"),
+        ("a.jsonl", '{"text": "x"}\n{"body": "y"}\n', "line 2 has no field 'text'"),
         ("a.pdf", "x", "is no corpus"),
         ("a.txt", " \n", "has no text in it"),
         ("a.jsonl", "", "has no text in it"),

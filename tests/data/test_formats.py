@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctd_lib.data import formats
+from ctd_lib.data import formats, squad
 from ctd_lib.errors import CtdError
 
 # Blanks, tabs and line ends part columns and lines; every other character may stand in a word.
@@ -57,6 +57,7 @@ def test_conll_without_document_marks_is_one_document(tmp_path):
     ("text", "line", "says"),
     [
         ("Ada B-PER\nleft\n", 2, "one column"),
+        ("Ada B-PER\n\nNew York B-LOC\n", 3, "has 3 columns, those above 2"),
         ("Ada PER\n", 1, "no IOB2 tag"),
         ("Ada B-PER\nParis I-LOC\n", 2, "continues no entity"),
         ("Ada B-PER\n\nLovelace I-PER\n", 3, "continues no entity"),
@@ -110,9 +111,7 @@ def test_squad_round_trip(tmp_path_factory, context, data):
     article = {"title": "toy", "paragraphs": [{"context": context, "qas": [entry]}]}
     path = tmp_path_factory.mktemp("squad") / "toy.json"
     path.write_text(json.dumps({"data": [article]}))
-    assert formats.read_squad(path) == [
-        formats.Question("q1", "toy", context, "?", ((text, start),))
-    ]
+    assert squad.read(path) == [formats.Question("q1", "toy", context, "?", ((text, start),))]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_squad_complaints_name_the_question(tmp_path, answers, says):
     article = {"title": "toy", "paragraphs": [{"context": "a cat", "qas": [entry]}]}
     path.write_text(json.dumps({"data": [article]}))
     with pytest.raises(CtdError, match=rf"question q7.*{says}"):
-        formats.read_squad(path)
+        squad.read(path)
 
 
 def test_a_few_answers_that_do_not_match_are_left_out_and_listed(tmp_path, capsys):
@@ -141,13 +140,13 @@ def test_a_few_answers_that_do_not_match_are_left_out_and_listed(tmp_path, capsy
         paragraphs = [{"context": "a cat", "qas": questions(wrong)}]
         path.write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}))
         if wrong == 2:
-            found = formats.read_squad(path)
+            found = squad.read(path)
             assert [question.id for question in found] == [f"q{n}" for n in range(2, 100)]
             said = capsys.readouterr().out
             assert "left out 2 of 100 answers" in said and "question q1" in said
         else:
             with pytest.raises(CtdError, match=r"toy\.json: 3 of 100 answers.*question q2"):
-                formats.read_squad(path)
+                squad.read(path)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +170,9 @@ def test_records_by_ending(tmp_path, name, content):
         (formats.read_jsonl, "a.jsonl", b"[1]\n", "line 1 is not a JSON object"),
         (formats.read_table, "a.tsv", b"a\tb\n1\t2\n1\t2\t3\n", "line 3 has 3 cells"),
         (formats.read_table, "a.csv", b'a,b\n"1,2\n', "no table row"),
-        (formats.read_squad, "a.json", b'{"data": ', "not JSON"),
-        (formats.read_squad, "a.json", b"[]", "no list 'data'"),
-        (formats.read_squad, "a.json", b'{"data": [{"title": "t"}]}', "article 't'"),
+        (squad.read, "a.json", b'{"data": ', "not JSON"),
+        (squad.read, "a.json", b"[]", "no list 'data'"),
+        (squad.read, "a.json", b'{"data": [{"title": "t"}]}', "article 't'"),
         (formats.read_records, "a.json", b'{"a": 1}', "no JSON list of objects"),
         (formats.read_records, "a.json", b"a\tb", "not JSON"),
         (formats.read_jsonl, "a.jsonl", "{}\n\u00fc".encode("latin-1"), "line 2 is not UTF-8"),

@@ -48,7 +48,7 @@ def bilou(stretches):
 
 def converted(sentences):
     places = [range(len(tags)) for tags in sentences]
-    return schemes.to_iob2(sentences, places, "toy")
+    return schemes.to_iob2(sentences, places, "toy line {}".format, "toy")
 
 
 @pytest.mark.parametrize("write", [iob2, iob1, bioes, bilou])

@@ -45,7 +45,7 @@ def test_documents_are_chosen_by_their_words(tmp_path, options, wanted):
 def test_another_field_can_hold_the_text(tmp_path):
     path = _write(tmp_path, ["one"], field="body")
     assert list(texts.texts(f"{path}?column=body")) == ["one"]
-    with pytest.raises(CtdError, match=r"record 1 has no field 'text'.*it has body"):
+    with pytest.raises(CtdError, match=r"line 1 has no field 'text'.*it has body"):
         list(texts.texts(str(path)))
 
 

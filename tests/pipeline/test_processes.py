@@ -31,11 +31,12 @@ def chosen(tmp_path, toy, make):
     )  # fmt: skip
 
 
-def test_two_processes_equal_one(tmp_path, chosen, monkeypatch):
-    command = tmp_path / "command.py"
+def in_two_processes(stage, chosen, home):
+    """What a stage's command says in two processes, with a home of their own."""
+    command = home.with_suffix(".py")
     command.write_text(
         "import sys; from ctd_lib import cli, processes\n"
-        "print(f'one of {processes.count()}', flush=True); sys.exit(cli.run('finetune'))"
+        f"print(f'one of {{processes.count()}}', flush=True); sys.exit(cli.run({stage!r}))"
     )
     given = {n: v for n, v in params.as_dict(chosen).items() if v is not None}
     options = [f"--{n}={v if isinstance(v, str) else json.dumps(v)}" for n, v in given.items()]
@@ -44,33 +45,65 @@ def test_two_processes_equal_one(tmp_path, chosen, monkeypatch):
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     done = subprocess.run(
         [*launch, str(command), *options], capture_output=True, text=True,
-        env=os.environ | {"CTD_HOME": str(tmp_path / "two"), "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"CTD_HOME": str(home), "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("one of 2") == 2
-    assert done.stdout.count("finetune lsg-student-tagging: done") == 1  # one of them says it
+    return done.stdout
 
-    monkeypatch.setenv("CTD_HOME", str(tmp_path / "one"))
+
+def same_artifact(stage, homes):
+    """Weights and loss curve of the artifact of a stage in two homes agree."""
+    one, two = (next(home.glob(f"artifacts/{stage}/*/manifest.json")).parent for home in homes)
+    assert one.name == two.name
+    expected, ours = (load_file(path / "model.safetensors") for path in (one, two))
+    for name, value in expected.items():
+        torch.testing.assert_close(ours[name], value, atol=2e-5, rtol=0)
+    curves = []
+    for path in (one, two):
+        with open(path / pipeline.STEP_LOG, newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = [n for n in rows[0] if n not in ("seconds", "tokens_per_second")]
+        curves.append([[float(row[name]) for name in names] for row in rows])
+    for row, same in zip(*curves, strict=True):
+        assert row == pytest.approx(same, rel=1e-4, abs=1e-7)
+    return rows
+
+
+def test_two_processes_equal_one(tmp_path, chosen, monkeypatch):
+    homes = tmp_path / "one", tmp_path / "two"
+    said = in_two_processes("finetune", chosen, homes[1])
+    assert said.count("finetune lsg-student-tagging: done") == 1  # one of them says it
+    monkeypatch.setenv("CTD_HOME", str(homes[0]))
     pipeline.finetune(chosen)
     for stage in ("pretrain", "distill", "finetune"):
-        one, two = (
-            next(tmp_path.glob(f"{home}/artifacts/{stage}/*/manifest.json")).parent
-            for home in ("one", "two")
-        )
-        assert one.name == two.name
-        expected, ours = (load_file(path / "model.safetensors") for path in (one, two))
-        for name, value in expected.items():
-            torch.testing.assert_close(ours[name], value, atol=2e-5, rtol=0)
-        curves = []
-        for path in (one, two):
-            with open(path / pipeline.STEP_LOG, newline="") as file:
-                rows = list(csv.DictReader(file))
-            names = [n for n in rows[0] if n not in ("seconds", "tokens_per_second")]
-            curves.append([[float(row[name]) for name in names] for row in rows])
-        assert len(curves[0]) == 4
-        for row, same in zip(*curves, strict=True):
-            assert row == pytest.approx(same, rel=1e-4, abs=1e-7)
+        assert len(same_artifact(stage, homes)) == 4
     found = records.load("quick")
-    monkeypatch.setenv("CTD_HOME", str(tmp_path / "two"))
+    monkeypatch.setenv("CTD_HOME", str(homes[1]))
     assert set(found.key) == set(records.load("quick").key)
-    assert not list((tmp_path / "two").glob("artifacts/*/.*.partial"))
+    assert not list(homes[1].glob("artifacts/*/.*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "term"),
+    [
+        ({"relation_weight": 1.0, "relation_layer": 1}, "relation"),
+        ({"teacher_top_k": 4}, "soft_target"),
+    ],
+)
+def test_a_recipe_in_two_processes_equals_one(tmp_path, chosen, monkeypatch, recipe, term):
+    """Relations between tokens, and the teacher's outputs on disk."""
+    names = set(params.names(params.DistillParams))
+    known = {n: v for n, v in params.as_dict(chosen).items() if n in names and v is not None}
+    # One batch an update, which the processes share by its sequences.
+    known |= {"accumulation": 1, "batch_size": 3, "pretrain_steps": 1, "distill_steps": 3}
+    recipe = params.make(params.DistillParams, **known | recipe)
+    homes = tmp_path / "one", tmp_path / "two"
+    said = in_two_processes("distill", recipe, homes[1])
+    monkeypatch.setenv("CTD_HOME", str(homes[0]))
+    pipeline.distill(recipe)
+    assert all(float(row[term]) > 0 for row in same_artifact("distill", homes))
+    if recipe.teacher_top_k:
+        assert said.count("teacher lsg: done") == 1
+        files = [sorted(home.glob("artifacts/teacher/*/*.safetensors")) for home in homes]
+        assert [path.name for path in files[0]] == [path.name for path in files[1]] != []

@@ -26,19 +26,19 @@ def neither_hub_nor_data(monkeypatch):
 
 
 def test_hotpotqa_trains_on_the_supporting_sentence():
-    question = qa.hotpotqa(HOTPOT, "here")
+    question = qa.hotpotqa(HOTPOT)
     assert question.context == (
         "yes no\nKing Tom\nKing Tom is a film.\nRome\nRome is old. King Tom ruled.\n"
     )
     assert question.answers == (("King Tom", question.context.rindex("King Tom")),)
     assert (question.golds, question.kind, question.rules) == (("King Tom",), "bridge", "hotpotqa")
-    elsewhere = qa.hotpotqa(HOTPOT | {"supporting_facts": [["Rome", 0]]}, "here")
+    elsewhere = qa.hotpotqa(HOTPOT | {"supporting_facts": [["Rome", 0]]})
     assert len(elsewhere.answers) == 3
 
 
 @pytest.mark.parametrize("answer", ["yes", "no"])
 def test_hotpotqa_yes_and_no_are_the_first_words(answer):
-    question = qa.hotpotqa(HOTPOT | {"answer": answer}, "here")
+    question = qa.hotpotqa(HOTPOT | {"answer": answer})
     ((text, start),) = question.answers
     assert question.context[start : start + len(text)] == answer and start < len("yes no")
 
@@ -51,7 +51,7 @@ def test_hotpotqa_official_files_and_samples(tmp_path):
     data = tasks.load("hotpotqa", source=str(tmp_path))
     assert (data.source, len(data.test)) == (f"local:{tmp_path}", 2)
     (tmp_path / "hotpot_train_v1.1.json").write_text(json.dumps([HOTPOT, {"question": "?"}]))
-    with pytest.raises(CtdError, match=r"v1\.1\.json record 2 is not in HotpotQA's layout"):
+    with pytest.raises(CtdError, match=r"v1\.1\.json line 1 is not in HotpotQA's layout"):
         tasks.load("hotpotqa", source=str(tmp_path))
 
 
@@ -68,22 +68,57 @@ def test_occurrences_are_whole_words_in_any_case(texts, context, found):
     assert qa.occurrences(texts, context) == found
 
 
-def test_triviaqa_official_layout(tmp_path):
-    (tmp_path / "qa").mkdir()
-    (tmp_path / "evidence" / "wikipedia").mkdir(parents=True)
-    (tmp_path / "evidence" / "wikipedia" / "Rome.txt").write_text("Rome is the Eternal City.")
+def _trivia(folder, domain, **changes):
+    """Files in the official layout of TriviaQA, with pages of Wikipedia and of the web."""
+    for kind, name, text in (
+        ("wikipedia", "Rome.txt", "Rome is the Eternal City."),
+        ("web", "7/7_1.txt", "Old: the eternal city"),
+    ):
+        path = folder / "evidence" / kind / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     entry = {
-        "QuestionId": "t1", "Question": "Which?",
+        "QuestionId": "t1", "Question": "Which?", "QuestionSource": "http://toy",
         "Answer": {"Aliases": ["The Eternal City"], "NormalizedAliases": ["eternal city"]},
-        "EntityPages": [{"Title": "Rome", "Filename": "Rome.txt"}],
-    }  # fmt: skip
+        "EntityPages": [{"DocSource": "TagMe", "Title": "Rome", "Filename": "Rome.txt"}],
+        "SearchResults": [{"Rank": 1, "Title": "A blog", "Url": "x", "Filename": "7/7_1.txt"}],
+    } | changes  # fmt: skip
+    (folder / "qa").mkdir(exist_ok=True)
     for part in ("train", "dev"):
-        path = tmp_path / "qa" / f"wikipedia-{part}.json"
-        path.write_text(json.dumps({"Data": [entry]}))
+        content = {"Domain": domain, "Data": [entry], "VerifiedEval": False, "Version": 1.0}
+        (folder / "qa" / f"{domain}-{part}.json").write_text(json.dumps(content))
+
+
+def test_triviaqa_official_layout(tmp_path):
+    _trivia(tmp_path, "wikipedia")
     (question,) = tasks.load("triviaqa", source=str(tmp_path)).test
     assert question.context == "Rome\nRome is the Eternal City."
     assert question.answers == (("the Eternal City", 13),)
     assert (question.golds, question.windows) == (("eternal city",), False)
+
+
+def test_triviaqa_web_reads_pages_of_wikipedia_and_of_the_web(tmp_path):
+    _trivia(tmp_path, "web")
+    (question,) = tasks.load("triviaqa-web", source=str(tmp_path)).test
+    assert question.context == ("Rome\nRome is the Eternal City.\n\nA blog\nOld: the eternal city")
+    assert question.answers == (("the Eternal City", 13), ("the eternal city", 44))
+    assert (question.golds, question.rules) == (("eternal city",), "triviaqa")
+    with pytest.raises(CtdError, match=r"has no qa/wikipedia-train\.json"):
+        tasks.load("triviaqa", source=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"Answer": {"Aliases": ["x"]}}, r"web-train\.json Data record 1.*NormalizedAliases"),
+        ({"SearchResults": [{"Title": "t", "Filename": "none.txt"}]}, r"none\.txt cannot be read"),
+        ({"EntityPages": None}, r"web-train\.json Data record 1"),
+    ],
+)
+def test_triviaqa_that_is_not_whole_is_named(tmp_path, changes, says):
+    _trivia(tmp_path, "web", **changes)
+    with pytest.raises(CtdError, match=says):
+        tasks.load("triviaqa-web", source=str(tmp_path))
 
 
 def test_squad_long_joins_the_paragraphs_of_an_article():
@@ -172,61 +207,3 @@ def test_glue_parts_are_named_for_what_they_are(tmp_path, parts, says):
     assert data.train and data.test
     if "dev" not in parts:
         assert not set(data.train) & set(data.test) and len(data.train + data.test) == 40
-
-
-LONG = "\n".join(f"w{n} {'B-PER' if n % 50 == 0 else 'O'}" for n in range(40_000))
-USER_FILES = {
-    "wrong columns": ("tagging", "a.conll", b"Ada B-PER\nleft\n", "line 2 has one column"),
-    "unknown tag": ("tagging", "b.conll", b"x O\nMars B-PLANET\n", "line 2.*no type in the train"),
-    "not IOB2": ("tagging", "a.conll", b"Ada B-PER\n\nx I-LOC\n", "line 3.*continues no entity"),
-    "not text": ("tagging", "a.conll", b"\x00\xff\xfe", "line 1 is not UTF-8"),
-    "mixed encodings": ("tagging", "a.conll", b"Ada O\n\xfcber O\n", "line 2 is not UTF-8"),
-    "no documents": ("tagging", "a.conll", b"-DOCSTART-\tone\n\n", "the train part is empty"),
-    "not gzip": ("tagging", "a.conll.gz", b"Ada O\n", "not whole gzip"),
-    "SQuAD as CoNLL": ("tagging", "a.conll", b'{"data": []}', "tag.*no IOB2 tag"),
-    "no JSON": ("classification", "a.jsonl", b"text,label\nx,1\n", "line 1 is not JSON"),
-    "no field": ("classification", "a.jsonl", b'{"text": "x"}', "record 1.*field 'label'"),
-    "empty text": ("classification", "a.jsonl", b'{"text": " ", "label": 1}', "record 1.*empty"),
-    "unknown label": ("classification", "b.jsonl", b'{"text": "x", "label": "z"}', "record 1.*'z'"),
-    "no number": ("classification", "b.csv", b"text\n", "the test part is empty"),
-    "no SQuAD": ("span-qa", "a.json", b'{"questions": []}', "no list 'data'"),
-    "empty context": (
-        "span-qa", "a.json",
-        b'{"data": [{"paragraphs": [{"context": "", "qas": [{"id": 7, "question": "?", "answers":'
-        b' [{"text": "", "answer_start": 0}]}]}]}]}',
-        "question 7: its context is empty",
-    ),
-}  # fmt: skip
-GOOD = {
-    "tagging": ("good.conll", "Ada B-PER\nleft O\n"),
-    "classification": ("good.jsonl", '{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n'),
-    "span-qa": ("good.json", json.dumps({"data": []})),
-}
-
-
-@pytest.mark.parametrize("name", USER_FILES)
-def test_bad_files_of_a_user(tmp_path, name):
-    task, bad, content, says = USER_FILES[name]
-    good, text = GOOD[task]
-    (tmp_path / good).write_text(text)
-    (tmp_path / bad).write_bytes(content)
-    files = [bad, good] if bad.startswith("a.") else [good, bad]
-    train, test = (str(tmp_path / file) for file in files)
-    with pytest.raises(CtdError, match=says) as caught:
-        tasks.load(task, train_file=train, test_file=test)
-    assert "\n" not in str(caught.value) and bad in str(caught.value)
-
-
-def test_a_document_of_200_000_tokens_is_cut_and_counted(tmp_path, tokenizer):
-    path = tmp_path / "long.conll"
-    path.write_text(LONG)
-    files = {"train_file": str(path), "test_file": str(path)}
-    data = tasks.load("tagging", context="document", **files)
-    family = tasks.family(data)
-    (feature,) = features = family.encode(data.test, tokenizer, 4096, data.labels)
-    counts, bounds = family.survival(features, data.test)
-    kept = counts["read_entities"]
-    assert len(feature["input_ids"]) == 4096 and feature["tokens"] > 200_000
-    assert counts["entities"] == 800 and 0 < kept < 82
-    assert bounds["entity_f1"] == pytest.approx(2 * kept / (800 + kept))
-    assert tasks.losses(features)["lost_labels"] > 35_000

@@ -8,9 +8,10 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 
 from ctd_lib import paths, runtime, tasks
-from ctd_lib.data import packaged
+from ctd_lib.data import packaged, sources
 from ctd_lib.errors import CtdError
-from ctd_lib.tasks.loaders import texts
+from ctd_lib.tasks import loaders
+from ctd_lib.tasks.loaders import common, texts
 
 DATA = os.environ.get("CTD_DATA", "")
 CONLL = "-DOCSTART- one\n\nAda B-PER\nleft O\n\n-DOCSTART- two\n\nParis B-LOC\nBob B-PER\n"
@@ -93,7 +94,7 @@ def test_local_glue_comes_before_packaged(tmp_path, monkeypatch):
 def test_bad_glue_records(tmp_path, record, says):
     for part in ("train", "dev"):
         (tmp_path / f"sst2.{part}.jsonl").write_text(json.dumps(record))
-    with pytest.raises(CtdError, match=f"sst2.train.jsonl record 1.*{says}"):
+    with pytest.raises(CtdError, match=f"sst2.train.jsonl line 1.*{says}"):
         tasks.load("sst2", source=f"local:{tmp_path}")
 
 
@@ -149,7 +150,7 @@ def test_hub_layouts(monkeypatch):
     }  # fmt: skip
     asked = []
 
-    def load_dataset(name, config=None, revision=None):
+    def load_dataset(name, config=None, data_dir=None, revision=None):
         asked.append((name, config, revision))
         if name == "eriktks/conll2003" and not revision:
             raise RuntimeError("Dataset scripts are no longer supported, but found conll2003.py")
@@ -169,13 +170,57 @@ def test_hub_layouts(monkeypatch):
     assert question.kind == "bridge"
     assert asked[-1][1] == "distractor"
     (question,) = tasks.load("triviaqa").test
+    assert question.context == "Rome\nIt is old."
+    assert (question.answers, question.golds) == ((("old", 11),), ("old",))
+    assert asked[-1][:2] == ("mandarjoshi/trivia_qa", "rc.wikipedia")
+    (question,) = tasks.load("triviaqa-web").test
     assert question.context == "Rome\nIt is old.\n\nWeb\nEternal City"
     assert question.answers == (("old", 11), ("Eternal City", 21))
-    assert question.golds == ("old",)
+    assert asked[-1][:2] == ("mandarjoshi/trivia_qa", "rc.web")
     (tagged,) = tasks.load("gonerd").test
     assert (tagged.words, tagged.tags) == (("Ada", "left"), ("B-PER", "O"))
     found["nyu-mll/glue"] = [{"premise": "a", "hypothesis": "b", "label": 2}]
     assert [example.kind for example in tasks.load("mnli").test] == ["matched", "mismatched"]
+
+
+@pytest.mark.parametrize("task", ["squad", "hotpotqa", "triviaqa", "gonerd", "sst2"])
+def test_a_data_set_of_the_hub_in_another_layout_is_one_sentence(task, monkeypatch):
+    class Rows(list):
+        features = MappingProxyType({})
+
+    rows = Rows([{"body": "x", "answers": None}])
+    splits = dict.fromkeys(("train", "validation", "test"), rows)
+    monkeypatch.setattr(runtime, "hub_answers", lambda: True)
+    monkeypatch.setattr("datasets.load_dataset", lambda *given: splits)
+    with pytest.raises(CtdError, match=r"hub:some/thing.*(record 1|has body)"):
+        tasks.load(task, source="hub:some/thing")
+
+
+def test_an_export_as_parquet_has_a_folder_for_each_configuration(tmp_path, monkeypatch):
+    """As `datasets` itself reads it, from a folder in the layout of such a branch."""
+    import datasets
+
+    for config in ("distractor", "fullwiki"):
+        for part in ("train", "validation"):
+            folder = tmp_path / config / part
+            folder.mkdir(parents=True)
+            rows = datasets.Dataset.from_list([{"which": f"{config} {part}"}])
+            rows.to_parquet(folder / "0000.parquet")
+    real = datasets.load_dataset
+
+    def load_dataset(name, config=None, data_dir=None, revision=None):
+        if revision is None:
+            raise RuntimeError("Dataset scripts are no longer supported, but found a.py")
+        cache = str(tmp_path / "cache")
+        return real(str(tmp_path), data_dir=data_dir, cache_dir=cache)
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    source = sources.Source("hub", "some/thing", "")
+    request = loaders.Request("hotpotqa", source, None, None, 0)
+    found = common.hub(request, "distractor")
+    assert {name: list(part["which"]) for name, part in found.items()} == {
+        "train": ["distractor train"], "validation": ["distractor validation"],
+    }  # fmt: skip
 
 
 def test_what_the_hub_refuses_is_one_sentence(monkeypatch):
@@ -219,7 +264,7 @@ def test_users_own_texts(tmp_path):
     assert data.labels == ("ham", "spam")
     assert ([e.label for e in data.train], data.test[0].label) == ([1, 0], 1)
     test.write_text('{"text": "z", "label": "eggs"}\n')
-    with pytest.raises(CtdError, match=r"b\.jsonl record 1.*'eggs'.*ham, spam"):
+    with pytest.raises(CtdError, match=r"b\.jsonl line 1.*'eggs'.*ham, spam"):
         tasks.load("classification", **files)
     for path in (train, test):
         path.write_text('{"text": "x", "label": 0.5}\n{"text": "y", "label": 2.0}\n')
@@ -238,7 +283,7 @@ def test_users_own_texts(tmp_path):
 def test_users_own_texts_with_a_field_missing(tmp_path, second, field):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x", "text_pair": "y", "label": 1}\n' + second)
-    with pytest.raises(CtdError, match=rf"a\.jsonl record 2 has no proper field '{field}'"):
+    with pytest.raises(CtdError, match=rf"a\.jsonl line 2 has no proper field '{field}'"):
         tasks.load("classification", train_file=str(path), test_file=str(path))
 
 

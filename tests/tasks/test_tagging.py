@@ -1,17 +1,12 @@
 """No tag is lost or shifted between words and tokens, on any text that is not cut."""
 
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctd_lib.data import formats
 from ctd_lib.tasks import losses, tagging
-from ctd_lib.tasks.loaders import ner
 from ctd_lib.tasks.tagging import TaggedText
 
 LABELS = ("O", "B-PER", "I-PER")
@@ -88,25 +83,3 @@ def test_score_is_entity_f1():
     found = tagging.score([["B-PER", "O", "B-LOC"]], [example])
     assert found["entity_f1"] == 0.5
     assert (found["entity_f1_LOC"], found["entity_f1_PER"]) == (1.0, 0.0)
-
-
-NER_FILES = (
-    sorted(Path(os.environ["CTD_DATA"], "ner").glob("*.conll.gz"))
-    if os.environ.get("CTD_DATA") else []
-)  # fmt: skip
-
-
-@pytest.mark.skipif(not NER_FILES, reason="CTD_DATA has no ner/*.conll.gz")
-@pytest.mark.parametrize("path", NER_FILES, ids=lambda path: path.name)
-def test_no_entity_is_lost_or_shifted_on_real_documents(path, real_tokenizer):
-    examples = ner.documents(formats.read_conll(path))
-    labels = tuple(sorted({tag for example in examples for tag in example.tags}))
-    features = tagging.encode(examples, real_tokenizer, 10**6, labels)
-    predictions = tagging.decode(features, _perfect(features, labels), examples, labels)
-    lost = [
-        (example.words[place], tag)
-        for example, tags in zip(examples, predictions, strict=True)
-        for place, (tag, predicted) in enumerate(zip(example.tags, tags, strict=True))
-        if tag != predicted
-    ]
-    assert lost == []

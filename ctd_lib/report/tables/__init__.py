@@ -9,13 +9,26 @@ import pandas as pd
 
 from ctd_lib import ARCHS, paths, records
 from ctd_lib.errors import CtdError
-from ctd_lib.report import fragments
+from ctd_lib.report import fragments, scaling, systems, tidy
 from ctd_lib.report.tables.by_task import glue, scores, sources, truncation
 from ctd_lib.report.tables.cells import NOISE, SYNTHETIC_MARK, SYNTHETIC_NOTE, Table
 from ctd_lib.report.tables.cells import NOT_RUN as NOT_RUN
 from ctd_lib.report.tables.costs import latency, memory, parameters
+from ctd_lib.report.tables.deploy import TOKENS_PER_PAGE, choice, forms, price
 from ctd_lib.report.tables.making import conversion, runs, training
+from ctd_lib.report.tables.measured import failures, machines, references, workloads
 from ctd_lib.report.tables.overview import claims, effects, headline
+from ctd_lib.report.tables.savings import (
+    against_public,
+    against_teacher,
+    apart,
+    ceiling,
+    explained,
+    over_length,
+)
+from ctd_lib.report.tables.scale import paper_scale
+from ctd_lib.report.tables.walk import RECORDS as WALK
+from ctd_lib.report.tables.walk import walk_through
 from ctd_lib.report.tables.where import halves, lengths, positions, questions, tags
 
 WHERE = "All seeds together; low and high are the 95 % interval of the change."
@@ -49,7 +62,46 @@ TABLES = (
     Table(conversion, "Conversion: what happened to the tensors, the masked-LM loss on held-out "
           "text, and how far a converted model is from its backbone on a short input."),
     Table(training, "Masked-LM loss on held-out text through pretraining and distillation."),
+    Table(against_teacher, "Time of one forward and peak memory, teacher and student of the "
+          "paper's shapes, with the 95 % interval of the change in time; the paper's mean and "
+          "best, as far as they are known.", systems.KIND),
+    Table(ceiling, "What half of the layers can save: FLOP of the layers, and the time measured. "
+          "'Outside the layers': the part of the teacher's time that halving does not touch, if "
+          "the rest goes with the FLOP; below zero the student saved more than half.",
+          systems.KIND),
+    Table(apart, "Change by conversion (full teacher to converted teacher) and by distillation "
+          "(converted teacher to its student), by both, and by distillation without conversion "
+          "(full teacher to full student): the counterpart of the paper's Table 5 in time and "
+          "memory.", systems.KIND),
+    Table(against_public, "Ours against the public implementation (transformers', for LSG "
+          "lsg-converter's): the teacher in the same dtype, and the student in bfloat16 that can "
+          "take the place of the public teacher in float32.", systems.KIND),
+    Table(over_length, f"Growth of time, and of the forward's own memory, with the length, fitted "
+          f"from {scaling.SLOPE_FROM:,} tokens on, and the length from which on an arch needs less "
+          "than full attention of the same role, implementation and dtype.", systems.KIND),
+    Table(references, "Reference systems beside full attention's teacher and student: one "
+          "document in float32, as transformers runs them.", systems.KIND),
+    Table(workloads, "Batches padded to the longest of their documents, against batches in which "
+          "all are as long; padding does not count as tokens.", systems.KIND),
+    Table(failures, "What could not be run, and why.", systems.KIND),
+    Table(machines, "The machine of each run. A round is disturbed, and repeated, where a matrix "
+          "product beside it was slow.", systems.KIND),
+    Table(choice, "The models of this profile that no other beats in score, time and memory of "
+          "one document. Of a length's rows, take the first whose time and memory fit your "
+          f"budget. Scores: mean over short tasks up to {tidy.LONG_CONTEXT} tokens, else over "
+          "long ones."),
+    Table(forms, "The forms of an exported model. 'Memory of the forward': peak less what is held "
+          "when the model has been loaded. The score kept is against float32 in torch.", "export"),
+    Table(price, f"What a machine reads in an hour, at the batch size that reads most. A page has "
+          f"{TOKENS_PER_PAGE} tokens; the cost is in the currency of the price given for an hour "
+          "of the machine.", systems.KIND),
     Table(sources, "Labelled data behind the scores."),
+    Table(paper_scale, "Pretraining and distillation of the paper's profile, without evaluations: "
+          "the work, and the time at the FLOP/s of this report's own trainings. Estimates, not "
+          "measurements."),
+    Table(walk_through, "The steps of the walk-through, on one core of a machine with other work "
+          "at the same time, without the masked-LM head that this backbone needs first.",
+          records=WALK),
     Table(runs, "Every run behind this report."),
 )  # fmt: skip
 
@@ -63,12 +115,22 @@ def write_all(profile: str) -> dict[str, pd.DataFrame]:
     found = records.load(profile)
     if found.empty:
         raise CtdError(f"profile {profile!r} has no records yet; run its notebooks first.")
-    built = {table.name: table.build(found) for table in TABLES}
+    kinds = {table.kind for table in TABLES if not table.records}
+    shown = {kind: systems.shown(profile, kind) for kind in kinds}
+    note = systems.note(shown[systems.KIND])
+    built = {}
     for table in TABLES:
-        frame = built[table.name]
+        of = records.load(table.records) if table.records else shown[table.kind]
+        frame = built[table.name] = table.build(of)
         notes = SYNTHETIC_NOTE if SYNTHETIC_MARK in frame.to_csv() else ""
-        fragments.write_table(table.name, table.caption, frame, profile, notes)
+        notes = note if table.kind == systems.KIND else notes
+        fragments.write_table(
+            table.name, table.caption, frame, table.records or of.profile.iloc[0], notes
+        )
+    folder = paths.book_generated() / "tables"
+    words = explained(built["ceiling"], shown[systems.KIND].profile.iloc[0])
+    (folder / "explained.md").write_text(words, encoding="utf-8")
+    systems.rows(shown[systems.KIND]).to_csv(folder / "every_system.csv", index=False)
     summary = fragments.summary(built["headline"], ARCHS[1:], profile)
-    path = paths.book_generated() / "tables" / "summary.md"
-    path.write_text(summary, encoding="utf-8")
+    (folder / "summary.md").write_text(summary, encoding="utf-8")
     return built

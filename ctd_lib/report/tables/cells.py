@@ -19,6 +19,10 @@ class Table:
 
     build: Callable[[pd.DataFrame], pd.DataFrame]
     caption: str
+    kind: str | None = None
+    """Kind of record that it needs; where a profile has none, the study's records are shown."""
+    records: str | None = None
+    """Folder of its records below `results`; None: that of the profile."""
 
     @property
     def name(self) -> str:

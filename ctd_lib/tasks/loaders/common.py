@@ -1,11 +1,12 @@
 """What loaders are asked, what they give, and how they find files and open data sets of the hub."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ctd_lib.data import formats
 from ctd_lib.data.sources import Source
 from ctd_lib.errors import CtdError
 
@@ -69,6 +70,25 @@ def split_by_text(examples: Sequence[Any], text_of: Callable[[Any], str]) -> tup
     return parts
 
 
+def each(
+    records: Iterable[dict], where: Path | str, make: Callable[[dict], Any], layout: str
+) -> list[Any]:
+    """What `make` gives for each record of a file, or of a data set of the hub.
+
+    Raises:
+        CtdError: a record is not in the layout; the file and the line are named.
+    """
+    made = []
+    for number, record in enumerate(records, 1):
+        try:
+            made.append(make(record))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CtdError(
+                f"{formats.place(where, number)} is not in {layout}'s layout: {error!r}."
+            ) from error
+    return made
+
+
 def hub(request: Request, config: str | None = None):
     """A data set of the hub, from its parquet export where it is published as a script.
 
@@ -84,7 +104,8 @@ def hub(request: Request, config: str | None = None):
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
-            return datasets.load_dataset(name, config, revision=HUB_PARQUET)
+            # Of an export a configuration is a folder, and has no name.
+            return datasets.load_dataset(name, data_dir=config, revision=HUB_PARQUET)
     except Exception as error:  # whatever datasets raises, it is about this data set
         said = str(error).strip() or type(error).__name__
         raise CtdError(f"hub:{name} cannot be opened: {said.splitlines()[0]}") from error

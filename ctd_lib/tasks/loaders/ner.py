@@ -11,6 +11,7 @@ from ctd_lib.tasks.loaders import common
 from ctd_lib.tasks.loaders.common import Loaded, Request
 from ctd_lib.tasks.tagging import OUTSIDE, TaggedText
 
+JSON = {".jsonl", ".json"}
 TRAIN_DOCUMENTS = {"wikigold": 100, "litbank": 80}
 """The first so many of data without an official split train, the others test."""
 
@@ -23,14 +24,14 @@ def conll2003_packaged(request: Request) -> Loaded:
 def conll2003_local(request: Request) -> Loaded:
     """Files train.txt and test.txt in a folder."""
     files = [common.need(request.source.path, f"{part}.txt") for part in ("train", "test")]
-    return _tagged(*(_examples(formats.read_conll(path), request) for path in files), request)
+    return _of_files(files, request)
 
 
 def conll_parts(request: Request) -> Loaded:
     """Files TASK.train.iob2.conll and TASK.test.iob2.conll in a folder."""
     folder, task = request.source.path, request.task
     files = [common.need(folder, f"{task}.{part}.iob2.conll") for part in ("train", "test")]
-    return _tagged(*(_examples(formats.read_conll(path), request) for path in files), request)
+    return _of_files(files, request)
 
 
 def documents_of_one_file(request: Request) -> Loaded:
@@ -56,7 +57,7 @@ def gonerd_local(request: Request) -> Loaded:
         common.need(request.source.path, f"{part}.jsonl", f"{part}.conll")
         for part in ("train", "test")
     ]
-    return _tagged(*(_user_file(path, request) for path in files), request)
+    return _of_files(files, request)
 
 
 def press_ner(request: Request) -> Loaded:
@@ -73,12 +74,16 @@ def user_tagging(request: Request) -> Loaded:
 
     An example is a document where a CoNLL file marks several, else a sentence.
     """
-    train, test = (_user_file(path, request) for path in (request.source.path, request.test_file))
-    return _tagged(train, test, request)
+    return _of_files([request.source.path, request.test_file], request)
 
 
-def _user_file(path: Path, request: Request) -> list[TaggedText]:
-    if {".jsonl", ".json"} & set(path.suffixes):
+def _of_files(files: list[Path], request: Request) -> Loaded:
+    """A training and a test file."""
+    return _tagged(*(_file(path, request) for path in files), request, files[1])
+
+
+def _file(path: Path, request: Request) -> list[TaggedText]:
+    if JSON & set(path.suffixes):
         return rows(formats.read_records(path), path)
     return _examples(formats.read_conll(path), request)
 
@@ -113,39 +118,49 @@ def rows(records: Iterable[dict], where: Path | str, features: dict | None = Non
     Raises:
         CtdError: no such two columns, lists of different length, or tags of no scheme.
     """
-    records = [record for record in records if any(record.values())]
-    if not records:
+    filled = {number: record for number, record in enumerate(records, 1) if any(record.values())}
+    if not filled:
         return []
     names = {name: _class_names(feature) for name, feature in (features or {}).items()}
-    tags_name, words_name = _columns(records, names, where)
+    tags_name, words_name = _columns(list(filled.values()), names, where)
     names_of = names.get(tags_name)
-    places, words, tags = [], [], []
-    for number, record in enumerate(records, 1):
+    words, tags = [], []
+    for number, record in filled.items():
+        for name in (words_name, tags_name):
+            if not isinstance(record.get(name), list):
+                raise CtdError(f"{formats.place(where, number)} has no list {name!r}.")
         found = record[tags_name]
         if len(found) != len(record[words_name]):
             raise CtdError(
-                f"{where} record {number} has {len(record[words_name])} words in {words_name!r} "
-                f"and {len(found)} tags in {tags_name!r}."
+                f"{formats.place(where, number)} has {len(record[words_name])} words in "
+                f"{words_name!r} and {len(found)} tags in {tags_name!r}."
             )
-        places.append([number] * len(found))
         words.append(tuple(record[words_name]))
         tags.append([names_of[tag] for tag in found] if names_of else list(found))
-    converted = schemes.to_iob2(tags, places, where, "record")
+    numbers = list(filled)
+    converted = schemes.to_iob2(
+        tags, [[number] * len(found) for number, found in zip(numbers, tags, strict=True)],
+        lambda number: formats.place(where, number), where,
+    )  # fmt: skip
+    if empty := [number for number, found in zip(numbers, words, strict=True) if not found]:
+        first = formats.place(where, empty[0])
+        print(f"[ctd] {where}: documents without words left out: {len(empty)}, {first} first")
     return [
-        TaggedText(str(record.get("id", number)), words[number], tuple(converted[number]))
-        for number, record in enumerate(records)
-        if words[number]
+        TaggedText(str(record.get("id", position)), words[position], tuple(converted[position]))
+        for position, record in enumerate(filled.values())
+        if words[position]
     ]
 
 
 def _columns(records: list[dict], names: dict, where: Path | str) -> tuple[str, str]:
     """The names of the columns with tags and with words."""
     lists = {n: [r.get(n) for r in records] for n, v in records[0].items() if isinstance(v, list)}
-    flat = {n: [v for row in c if row for v in row] for n, c in lists.items()}
+    flat = {n: [v for row in c if isinstance(row, list) for v in row] for n, c in lists.items()}
     texts = [n for n, values in flat.items() if values and all(isinstance(v, str) for v in values)]
     tags = [n for n in flat if names.get(n)]
     tags = [n for n in tags if {"O"} & set(names[n])] or tags
-    tags = tags or [n for n in texts if all(schemes.TAG.fullmatch(v) for v in flat[n])]
+    # Most, not all: `schemes.to_iob2` then names the line of the tag that is none.
+    tags = tags or [n for n in texts if 2 * sum(map(_is_tag, flat[n])) > len(flat[n])]
     words = [n for n in texts if n not in tags]
     preferred = [n for n in tags if "ner" in n.lower()] or tags
     if not preferred or not words:
@@ -157,20 +172,24 @@ def _columns(records: list[dict], names: dict, where: Path | str) -> tuple[str, 
     return preferred[0], next((n for n in ("tokens", "words") if n in words), words[0])
 
 
+def _is_tag(value: str) -> bool:
+    return bool(schemes.TAG.fullmatch(value))
+
+
 def _class_names(feature) -> Sequence[str] | None:
     """The names of a list of class labels."""
     return getattr(getattr(feature, "feature", None), "names", None)
 
 
-def _tagged(train: list[TaggedText], test: list[TaggedText], request: Request) -> Loaded:
+def _tagged(
+    train: list[TaggedText], test: list[TaggedText], request: Request, test_file: Path | None = None
+) -> Loaded:
     """With B- and I- of every type in the training part, after O."""
     types = {tag[2:] for example in train for tag in example.tags if tag != OUTSIDE}
     for example in test if train else ():
         for tag in example.tags:
             if tag != OUTSIDE and tag[2:] not in types:
-                where = request.source.spec
-                if request.test_file:
-                    where = f"{request.test_file}{_line_of(tag, request.test_file)}"
+                where = _place_of(tag, test_file) if test_file else request.source.spec
                 raise CtdError(
                     f"{where}, {example.name}: tag {tag!r} is of no type in the training part, "
                     f"which has {', '.join(sorted(types)) or 'none'}."
@@ -179,9 +198,15 @@ def _tagged(train: list[TaggedText], test: list[TaggedText], request: Request) -
     return Loaded(train, test, labels)
 
 
-def _line_of(tag: str, path: Path) -> str:
-    """Where a type of tag first stands in a file."""
+def _place_of(tag: str, path: Path) -> str:
+    """Where a type of tag first stands in a file; its prefix may be that of another scheme."""
+    ending = tag[1:]
+    if JSON & set(path.suffixes):
+        for number, record in enumerate(formats.read_records(path), 1):
+            lists = [value for value in record.values() if isinstance(value, list)]
+            if any(str(value)[1:] == ending for value in itertools.chain(*lists)):
+                return formats.place(path, number)
     for number, line in enumerate(formats.lines(formats.read_bytes(path), path), 1):
-        if line.split()[-1:] and line.split()[-1][1:] == tag[1:]:
-            return f" line {number}"
-    return ""
+        if line.split()[-1:] and line.split()[-1][1:] == ending:
+            return f"{path} line {number}"
+    return str(path)

@@ -1,13 +1,13 @@
 """Question answering: SQuAD, whole articles of SQuAD, HotpotQA, TriviaQA, generated releases."""
 
 import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from ctd_lib.data import formats, synthetic
+from ctd_lib.data import formats, squad, synthetic
 from ctd_lib.data.formats import Question
 from ctd_lib.errors import CtdError
 from ctd_lib.tasks.loaders import common
@@ -18,12 +18,15 @@ YES_NO = "yes no\n"
 MAX_OCCURRENCES = 16
 """Places of an answer that are kept: the first ones, since a cut takes the last."""
 
+TRIVIAQA = {"triviaqa": "wikipedia", "triviaqa-web": "web"}
+"""Domain by task: of pages of Wikipedia alone, or of those and of pages found by a search."""
+
 
 def squad_local(request: Request) -> Loaded:
     """A folder with SQuAD 1.1: train and dev, or dev alone, whose first 38 articles then train."""
-    dev = formats.read_squad(common.need(request.source.path, "dev-v1.1.json"))
+    dev = squad.read(common.need(request.source.path, "dev-v1.1.json"))
     if train_file := common.find(request.source.path, "train-v1.1.json"):
-        return Loaded(formats.read_squad(train_file), dev)
+        return Loaded(squad.read(train_file), dev)
     articles = list(_articles(dev))
     train, test = articles[:SQUAD_TRAIN_ARTICLES], articles[SQUAD_TRAIN_ARTICLES:]
     return Loaded(
@@ -33,9 +36,16 @@ def squad_local(request: Request) -> Loaded:
 
 def squad_hub(request: Request) -> Loaded:
     """A data set in the layout of rajpurkar/squad."""
-    found = common.hub(request)
-    parts = [common.split(found, name, request) for name in ("train", "validation")]
-    return Loaded(*([_hub_question(row) for row in part] for part in parts))
+    return Loaded(*_hub_parts(request, None, _hub_question, "SQuAD"))
+
+
+def _hub_parts(
+    request: Request, config: str | None, make: Callable[[dict], Question], layout: str
+) -> Iterator[list[Question]]:
+    found, spec = common.hub(request, config), request.source.spec
+    for name in ("train", "validation"):
+        part = common.split(found, name, request)
+        yield common.each(part, f"{spec} {name}", make, layout)
 
 
 def _hub_question(row: dict) -> Question:
@@ -87,24 +97,16 @@ def hotpotqa_local(request: Request) -> Loaded:
     samples = "train_sample.jsonl", "dev_distractor_sample.jsonl"
     files = [common.need(folder, *names) for names in zip(official, samples, strict=True)]
     is_sample = any("_sample" in path.name for path in files)
-    parts = (
-        [hotpotqa(row, f"{path} record {n}") for n, row in enumerate(formats.read_records(path), 1)]
-        for path in files
-    )
+    parts = (common.each(formats.read_records(path), path, hotpotqa, "HotpotQA") for path in files)
     return Loaded(*parts, part="sample" if is_sample else "")
 
 
 def hotpotqa_hub(request: Request) -> Loaded:
     """A data set in the layout of hotpotqa/hotpot_qa, distractor setting."""
-    found = common.hub(request, "distractor")
-    parts = [common.split(found, name, request) for name in ("train", "validation")]
-    spec = request.source.spec
-    return Loaded(
-        *([hotpotqa(row, f"{spec} row {n}") for n, row in enumerate(part)] for part in parts)
-    )
+    return Loaded(*_hub_parts(request, "distractor", hotpotqa, "HotpotQA"))
 
 
-def hotpotqa(record: dict, where: str) -> Question:
+def hotpotqa(record: dict) -> Question:
     """A question over ten paragraphs, titles and all, that are joined in their order.
 
     The context opens with the words "yes no", so that these answers are spans like any other. A
@@ -112,26 +114,22 @@ def hotpotqa(record: dict, where: str) -> Question:
 
     Args:
         record: in the official layout or in the hub's.
-        where: names the record in a complaint.
     """
-    try:
-        paragraphs, facts = record["context"], record["supporting_facts"]
-        if isinstance(paragraphs, dict):
-            paragraphs = zip(paragraphs["title"], paragraphs["sentences"], strict=True)
-            facts = zip(facts["title"], facts["sent_id"], strict=True)
-        supporting = {(title, sentence) for title, sentence in facts}
-        answer, kind = record["answer"], record["type"]
-        number, question = record.get("_id", record.get("id")), record["question"]
-        context, spans = YES_NO, []
-        for title, sentences in paragraphs:
-            context += f"{title}\n"
-            for index, sentence in enumerate(sentences):
-                if (title, index) in supporting:
-                    spans.append((len(context), len(context) + len(sentence)))
-                context += sentence
-            context += "\n"
-    except (KeyError, TypeError, ValueError) as error:
-        raise CtdError(f"{where} is not in HotpotQA's layout: {error!r}.") from error
+    paragraphs, facts = record["context"], record["supporting_facts"]
+    if isinstance(paragraphs, dict):
+        paragraphs = zip(paragraphs["title"], paragraphs["sentences"], strict=True)
+        facts = zip(facts["title"], facts["sent_id"], strict=True)
+    supporting = {(title, sentence) for title, sentence in facts}
+    answer, kind = record["answer"], record["type"]
+    number, question = record.get("_id", record.get("id")), record["question"]
+    context, spans = YES_NO, []
+    for title, sentences in paragraphs:
+        context += f"{title}\n"
+        for index, sentence in enumerate(sentences):
+            if (title, index) in supporting:
+                spans.append((len(context), len(context) + len(sentence)))
+            context += sentence
+        context += "\n"
     if answer in YES_NO.split():
         answers = [(answer, YES_NO.index(answer))]
     else:
@@ -157,55 +155,65 @@ def occurrences(texts: Iterable[str], context: str, start: int = 0) -> list[tupl
 def triviaqa_local(request: Request) -> Loaded:
     """A folder with the official rc layout (qa/, evidence/), or with the fixture rc_fixture.jsonl.
 
-    Of the official data, the Wikipedia domain.
+    Of the official data, the domain of the task; the fixture is of the Wikipedia domain.
     """
-    folder = request.source.path
-    if fixture := common.find(folder, "rc_fixture.jsonl"):
+    folder, domain = request.source.path, TRIVIAQA[request.task]
+    fixture = common.find(folder, "rc_fixture.jsonl")
+    if fixture and domain == "wikipedia":
         rows = formats.read_records(fixture)
-        dev = [row for row in rows if "dev" in row["split"]]
-        train = [row for row in rows if "train" in row["split"]]
-        return Loaded(*([_fixture_trivia(row) for row in p] for p in (train, dev)), part="fixture")
-    files = [common.need(folder, f"qa/wikipedia-{part}.json") for part in ("train", "dev")]
-    return Loaded(*(list(_official_trivia(path, folder)) for path in files))
+        made = common.each(rows, fixture, _fixture_trivia, "the fixture")
+        train, dev = (
+            [question for question, row in zip(made, rows, strict=True) if part in row["split"]]
+            for part in ("train", "dev")
+        )
+        return Loaded(train, dev, part="fixture")
+    files = [common.need(folder, f"qa/{domain}-{part}.json") for part in ("train", "dev")]
+    return Loaded(*(_official_trivia(path, folder, domain == "web") for path in files))
 
 
 def _fixture_trivia(row: dict) -> Question:
+    row["split"]  # every row is of a part
     documents = [(document["title"], document["text"]) for document in row["documents"]]
     return triviaqa(
         row["question_id"], row["question"], [row["answer"], *row["aliases"]], documents
     )
 
 
-def _official_trivia(path: Path, folder: Path) -> Iterator[Question]:
-    try:
-        entries = json.loads(formats.read_text(path))["Data"]
-        for entry in entries:
-            pages = [
-                (p["Title"], formats.read_text(folder / "evidence" / "wikipedia" / p["Filename"]))
-                for p in entry["EntityPages"]
-            ]
-            answer = entry["Answer"]
-            yield triviaqa(
-                entry["QuestionId"], entry["Question"], answer["Aliases"], pages,
-                answer["NormalizedAliases"],
-            )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise CtdError(f"{path} is not in TriviaQA's layout: {error!r}.") from error
+def _official_trivia(path: Path, folder: Path, with_web: bool) -> list[Question]:
+    content = formats.parse_json(formats.read_text(path), path)
+    entries = content.get("Data") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise CtdError(f"{path} is not in TriviaQA's layout: no list 'Data'.")
+    make = partial(_official_question, evidence=folder / "evidence", with_web=with_web)
+    return common.each(entries, f"{path} Data", make, "TriviaQA")
+
+
+def _official_question(entry: dict, evidence: Path, with_web: bool) -> Question:
+    pages = [("wikipedia", found) for found in entry["EntityPages"]]
+    results = [("web", found) for found in entry["SearchResults"]] if with_web else []
+    documents = [
+        (found["Title"], formats.read_text(evidence / domain / found["Filename"]))
+        for domain, found in (*pages, *results)
+    ]
+    answer = entry["Answer"]
+    return triviaqa(
+        entry["QuestionId"], entry["Question"], answer["Aliases"], documents,
+        answer["NormalizedAliases"],
+    )  # fmt: skip
 
 
 def triviaqa_hub(request: Request) -> Loaded:
     """A data set in the layout of mandarjoshi/trivia_qa, reading comprehension."""
-    found = common.hub(request, "rc")
-    parts = [common.split(found, name, request) for name in ("train", "validation")]
-    return Loaded(*([_hub_trivia(row) for row in part] for part in parts))
+    domain = TRIVIAQA[request.task]
+    make = partial(_hub_trivia, with_web=domain == "web")
+    return Loaded(*_hub_parts(request, f"rc.{domain}", make, "TriviaQA"))
 
 
-def _hub_trivia(row: dict) -> Question:
+def _hub_trivia(row: dict, with_web: bool) -> Question:
     pages, results, answer = row["entity_pages"], row["search_results"], row["answer"]
-    documents = [
-        *zip(pages["title"], pages["wiki_context"], strict=True),
-        *zip(results["title"], results["search_context"], strict=True),
-    ]
+    documents = list(zip(pages["title"], pages["wiki_context"], strict=True))
+    if with_web:
+        documents += zip(results["title"], results["search_context"], strict=True)
     return triviaqa(
         row["question_id"], row["question"], answer["aliases"], documents,
         answer["normalized_aliases"],
@@ -239,4 +247,4 @@ def press_qa(request: Request) -> Loaded:
 
 def user_span_qa(request: Request) -> Loaded:
     """Two files in SQuAD's layout."""
-    return Loaded(*(formats.read_squad(path) for path in (request.source.path, request.test_file)))
+    return Loaded(*(squad.read(path) for path in (request.source.path, request.test_file)))

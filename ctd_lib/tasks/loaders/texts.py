@@ -1,5 +1,6 @@
 """Classification: GLUE, movie reviews, a user's own texts."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -102,11 +103,12 @@ def _glue_texts(
         except (KeyError, TypeError, ValueError) as error:
             wanted = ", ".join(name for name in (first, second, "label") if name)
             raise CtdError(
-                f"{where} record {number} is no {task} record; it needs {wanted}."
+                f"{formats.place(where, number)} is no {task} record; it needs {wanted}."
             ) from error
         if labels and not 0 <= label < len(labels):
             raise CtdError(
-                f"{where} record {number} has label {label}; {task} knows 0 to {len(labels) - 1}."
+                f"{formats.place(where, number)} has label {label}; {task} knows 0 to "
+                f"{len(labels) - 1}."
             )
     return texts
 
@@ -127,32 +129,39 @@ def movie_sentences(request: Request) -> Loaded:
 
 def movie_reviews(request: Request) -> Loaded:
     """Whole reviews in one file of records with text and label (0 or 1); a fifth is the test."""
-    every = user_texts(request.source.path)
-    if unknown := {text.label for text in every} - {0, 1}:
-        raise CtdError(f"{request.source.path}: label {min(unknown, key=str)!r} is not 0 or 1.")
+    path = request.source.path
+    every = user_texts(path)
+    for number, text in enumerate(every, 1):
+        if text.label not in (0, 1):
+            raise CtdError(f"{formats.place(path, number)}: label {text.label!r} is not 0 or 1.")
     return Loaded(*common.split_by_text(every, lambda text: text.text), SENTIMENTS)
 
 
 def user_classification(request: Request) -> Loaded:
     """Two files of records with text, label and maybe text_pair; fractional labels are scores."""
     train, test = (user_texts(path) for path in (request.source.path, request.test_file))
-    if all(isinstance(example.label, float) for example in train):
-        if odd := next((n for n, e in enumerate(test, 1) if isinstance(e.label, str)), None):
-            raise CtdError(
-                f"{request.test_file} record {odd}: label {test[odd - 1].label!r} is no number, "
-                "but the training file has scores."
-            )
-        return Loaded(train, [replace(e, label=float(e.label)) for e in test])
+    if any(isinstance(example.label, float) for example in train):
+        parts = ((request.source.path, train), (request.test_file, test))
+        return Loaded(*([_scored(e, path, n) for n, e in enumerate(p, 1)] for path, p in parts))
     labels = tuple(sorted({str(example.label) for example in train}))
     index_of = {label: index for index, label in enumerate(labels)}
     for number, example in enumerate(test, 1):
         if str(example.label) not in index_of:
             raise CtdError(
-                f"{request.test_file} record {number}: label {str(example.label)!r} is unknown; "
-                f"the training file has {', '.join(labels)}."
+                f"{formats.place(request.test_file, number)}: label {str(example.label)!r} is "
+                f"unknown; the training file has {', '.join(labels)}."
             )
     indexed = ([replace(e, label=index_of[str(e.label)]) for e in part] for part in (train, test))
     return Loaded(*indexed, labels)
+
+
+def _scored(example: Text, path: Path, number: int) -> Text:
+    if isinstance(example.label, str) or not math.isfinite(example.label):
+        raise CtdError(
+            f"{formats.place(path, number)}: label {example.label!r} is no number, but the "
+            "training file has scores."
+        )
+    return replace(example, label=float(example.label))
 
 
 def user_texts(path: Path) -> list[Text]:
@@ -168,9 +177,12 @@ def user_texts(path: Path) -> list[Text]:
     for number, record in enumerate(records, 1):
         for name, kind in wanted.items():
             if not isinstance(record.get(name), kind):
-                raise CtdError(f"{path} record {number} has no proper field {name!r}.")
+                raise CtdError(
+                    f"{formats.place(path, number)} has no proper field {name!r}; it has "
+                    f"{', '.join(map(str, record)) or 'none'}."
+                )
         if not record["text"].strip():
-            raise CtdError(f"{path} record {number}: its text is empty.")
+            raise CtdError(f"{formats.place(path, number)}: its text is empty.")
     return [
         Text(
             record["text"], record["text_pair"] if "text_pair" in wanted else None, record["label"]
