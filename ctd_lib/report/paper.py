@@ -73,9 +73,10 @@ STATEMENTS = {
     "distillation": Statement("Distillation adds to copied layers and masked LM alone", ""),
     "terms": Statement("All three terms of the loss are of use", ""),
     "globals": Statement("Tagging is best without global attention, as published", ""),
-    "nystromformer": Statement("Nystromformer as published is as good with its landmarks as "
-                               "with the full attention that transformers runs", ""),
-    "bigbird": Statement("Big Bird scores in evaluation as with its random blocks", ""),
+    "nystromformer": Statement("Nystromformer scores alike with its landmarks and with the full "
+                               "attention that transformers runs", ""),
+    "bigbird": Statement("Big Bird scores alike with its random blocks and without, as "
+                         "transformers evaluates it", ""),
 }  # fmt: skip
 """The paper's findings as far as they are known, and what it leaves open."""
 

@@ -183,6 +183,21 @@ def test_global_attention_in_tagging(load):
     assert answer(found, "bigbird").verdict == common.NOT_YET
 
 
+def test_public_attention_that_scores_worse_is_not_alike(load):
+    tasks = ("wikigold", "litbank", "hotpotqa")
+    made = toy_study.main(["bigbird"], tasks)
+    made += [
+        toy_study.finetuned("bigbird", role, task, 0.6, "public-attention")
+        for role in ("teacher", "student")
+        for task in tasks
+    ]
+    found = findings.traps(load(made))
+    assert answer(found, "bigbird").verdict == common.FAILS
+    assert answer(found, "nystromformer").verdict == common.NOT_YET
+    frame = of(found, "finding_public_attention").set_index(["arch", "model", "task"])
+    assert frame.loc[("bigbird", "student", "hotpotqa"), "change (score)"] == pytest.approx(-0.28)
+
+
 def test_cells_of_a_task_share_their_resamples(load):
     first, second, *_ = pairs.teacher_and_student(
         load(toy_study.main(("bigbird", "lsg"), ("sst2",)))
