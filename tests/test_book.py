@@ -13,7 +13,7 @@ from ctd_lib import book, paths
 from ctd_lib.book import browser, builder, versions
 from ctd_lib.book.__main__ import main
 from ctd_lib.errors import CtdError
-from ctd_lib.report import benchmarks, figures, tables
+from ctd_lib.report import benchmarks, figures, findings, tables
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def template(tmp_path_factory):
         tables.write_all("quick")
         benchmarks.write_all()
         figures.write_all("quick")
+        findings.write_all("quick")
         save(run(), paths.book_runs() / "03_distill-lsg.ipynb")
     save(source(), folder / "notebooks" / "03_distill.ipynb")
     return folder

@@ -10,7 +10,17 @@ from ctd_lib import paths
 _MINUS = "\N{MINUS SIGN}"
 _CHANGE = re.compile("change|conversion|distillation")
 _UNIT = re.compile(r"\((?P<unit>[^()]+)\)$")
-_DECIMALS = {"%": 1, "ms": 0, "MiB": 0, "M": 1, "score": 3, "nats": 2, "s": 0, "tokens/s": 0}
+_DECIMALS = {
+    "%": 1,
+    "ms": 0,
+    "MiB": 0,
+    "M": 1,
+    "score": 3,
+    "nats": 2,
+    "s": 0,
+    "tokens/s": 0,
+    "points": 1,
+}
 
 
 def write_table(name: str, caption: str, frame: pd.DataFrame, profile: str, notes: str) -> None:

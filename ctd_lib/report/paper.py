@@ -49,6 +49,39 @@ def claimed(column: str, statistic: str) -> float | str:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """One sentence that may be quoted, or a question that the paper leaves open."""
+
+    text: str
+    mark: str
+    """One of `MARKS`; empty: the paper does not say it."""
+
+
+STATEMENTS = {
+    "short": Statement("Distilled efficient students keep nearly all on short tasks", "S"),
+    "long-qa": Statement("On long question answering they keep most", "S"),
+    "long-qa-more": Statement("Long question answering loses more than short tasks", "S"),
+    "long-ner": Statement("On long entity recognition they keep nearly all", "V"),
+    "time": Statement("Distillation cuts inference time on long inputs a lot", "S"),
+    "memory": Statement("It cuts peak memory only a little", "S"),
+    "layers": Statement("Every other layer is the best half of the layers to start from", ""),
+    "text": Statement("A mix of long and short text is the best text to distill on", "S"),
+    "additive": Statement("The effects of conversion and of distillation add up", "S"),
+    "together": Statement("Together they harm long QA more than long NER", "S"),
+    "lsg": Statement("LSG loses the most under this recipe", "S"),
+    "order": Statement("Convert-Then-Distill is better than Distill-Then-Convert", ""),
+    "distillation": Statement("Distillation adds to copied layers and masked LM alone", ""),
+    "terms": Statement("All three terms of the loss are of use", ""),
+    "globals": Statement("Tagging is best without global attention, as published", ""),
+    "nystromformer": Statement("Nystromformer scores alike with its landmarks and with the full "
+                               "attention that transformers runs", ""),
+    "bigbird": Statement("Big Bird scores alike with its random blocks and without, as "
+                         "transformers evaluates it", ""),
+}  # fmt: skip
+"""The paper's findings as far as they are known, and what it leaves open."""
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Parameters of a published pair, in millions."""
 

@@ -1,0 +1,91 @@
+"""The first page: the paper's claims, ours and the verdict, in one table and one figure."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from ctd_lib.report import paper
+from ctd_lib.report.findings.common import NOT_YET, OPEN, PROFILE, Answer, Piece
+from ctd_lib.report.findings.costs import time_and_memory
+from ctd_lib.report.findings.drawings import Mark, forest
+from ctd_lib.report.findings.scores import long_documents, short_tasks
+from ctd_lib.scores.bootstrap import Interval
+
+ROWS = {
+    "short": ("score kept, short tasks", "short text"),
+    "long-ner": ("score kept, long NER", "long NER"),
+    "long-qa": ("score kept, long QA", "long QA"),
+    "time": ("change of time", "time"),
+    "memory": ("change of peak memory", "memory"),
+}
+"""Of each statement on the first page: its words, and the paper's claims that belong to it."""
+COSTS = ("time", "memory")
+
+
+def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
+    """The headline from the study, row by row from another profile where the study has none yet.
+
+    Args:
+        records: of both profiles, by name.
+        other: the profile that steps in. It is too small for a verdict on scores.
+    """
+    ours = {name: _answers(found) for name, found in records.items()}
+    rows, marks, stars = [], [], []
+    for name, (words, column) in ROWS.items():
+        profile = PROFILE if ours[PROFILE][name].verdict != NOT_YET else other
+        answer = ours[profile][name]
+        if profile != PROFILE and name not in COSTS and answer.verdict != NOT_YET:
+            answer = replace(answer, verdict=OPEN)
+        claims = [claim for claim in paper.CLAIMS if claim.column == column]
+        rows.append(_row(words, claims, answer, name in COSTS, profile))
+        # A change of -40 % leaves 60 % of the teacher's time.
+        shift = 100 if name in COSTS else 0
+        for arch, found in answer.by_arch.items():
+            marks.append(Mark(words.removeprefix("change of "), arch, _shifted(found, shift)))
+            stars += [(marks[-1].row, shift + claim.value) for claim in claims]
+    drawing = forest(
+        marks, "student, % of its teacher", 100,
+        "Student in percent of its teacher", list(dict.fromkeys(stars)),
+    )  # fmt: skip
+    return Piece(
+        "front",
+        "What the student has of its teacher. Ours: mean over the converted archs, with the 95 % "
+        "interval of a score, the range over archs of a cost.",
+        pd.DataFrame(rows),
+        drawing,
+        "Student in percent of its teacher. Scores: to the right is better; time and memory: to "
+        "the left. Stars: the paper's values.",
+    )
+
+
+def _answers(records: pd.DataFrame) -> dict[str, Answer]:
+    """By the names of `ROWS`."""
+    found = [build(records) for build in (short_tasks, long_documents, time_and_memory)]
+    names = {statement: name for name, statement in paper.STATEMENTS.items()}
+    return {names[one.statement]: one for outcome in found for one in outcome.answers}
+
+
+def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, profile: str) -> dict:
+    known = {claim.statistic: _text(f"{claim.value:g} ({claim.mark})") for claim in claims}
+    there = bool(answer.by_arch)
+    low, high = (_text(f"{bound:.1f}") for bound in answer.ours[1:])
+    values = [found.value for found in answer.by_arch.values()]
+    return {
+        "of its teacher's (%)": words,
+        "paper, mean": known.get("mean", paper.NOT_AVAILABLE),
+        "paper, best": known.get("best", paper.NOT_AVAILABLE),
+        "ours, mean (%)": answer.ours.value if there else NOT_YET,
+        "interval": f"{low} to {high}" if there else NOT_YET,
+        "ours, best (%)": (min if cost else max)(values) if there else NOT_YET,
+        "verdict": answer.verdict,
+        "records": profile if there else "-",
+    }
+
+
+def _text(number: str) -> str:
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
+def _shifted(found: Interval, by: float) -> Interval:
+    return Interval(*(value + by for value in found))

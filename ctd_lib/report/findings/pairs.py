@@ -1,0 +1,123 @@
+"""Scores of two models on the same test examples, with their resamples, for all findings."""
+
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from ctd_lib.report import kept, tidy
+from ctd_lib.report.findings.common import Sampled, percent
+from ctd_lib.scores import bootstrap
+from ctd_lib.scores.bootstrap import Comparison
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Two models of one arch on one task: teacher and student, or the recipe and a variant."""
+
+    arch: str
+    task: str
+    group: str
+    synthetic: bool
+    comparison: Comparison
+    chance: float
+    """What the best constant answer scores."""
+
+    @property
+    def first(self) -> Sampled:
+        """Score of the teacher, or of the recipe."""
+        return Sampled(self.comparison.teacher.value, self.comparison.drawn[0])
+
+    @property
+    def second(self) -> Sampled:
+        """Score of the student, or of the variant."""
+        return Sampled(self.comparison.student.value, self.comparison.drawn[1])
+
+    @property
+    def kept(self) -> Sampled:
+        """The second in percent of the first."""
+        return percent(self.second, self.first)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the first does better than any constant answer, by its whole interval."""
+        return self.comparison.teacher.low > self.chance
+
+    @property
+    def counts(self) -> bool:
+        """Whether a verdict may build on it: real data, and a task that the first has learned."""
+        return self.learned and not self.synthetic
+
+
+def teacher_and_student(records: pd.DataFrame) -> list[Cell]:
+    """One cell per task and arch with predictions of both.
+
+    Cells of one task draw the same examples in the same resamples, if they have as many seeds.
+    """
+    rows = tidy.select(records, "finetune")
+    sides = (_sides(rows[rows.role == role]) for role in ("teacher", "student"))
+    return _cells(*sides, _groups(records))
+
+
+def recipe_and_variant(records: pd.DataFrame, variant: str, role: str = "student") -> list[Cell]:
+    """The recipe's model beside that of a variant: one cell per task and arch."""
+    recipe, other = (tidy.select(records, "finetune", name) for name in ("", variant))
+    sides = (_sides(rows[rows.role == role]) for rows in (recipe, other))
+    return _cells(*sides, _groups(records))
+
+
+def _groups(records: pd.DataFrame) -> dict[str, str]:
+    """The paper's group of each task."""
+    scores = tidy.scores(records)
+    return dict(zip(scores.task, scores.group, strict=True))
+
+
+def _sides(rows: pd.DataFrame) -> dict[tuple[str, str], dict]:
+    """Rows with predictions by arch and task, then by seed."""
+    found: dict[tuple[str, str], dict] = {}
+    for row in rows[rows.predictions.notna()].itertuples():
+        found.setdefault((row.arch, row.task), {})[row.seed] = row
+    return found
+
+
+def _cells(first: dict, second: dict, groups: dict[str, str]) -> list[Cell]:
+    made = []
+    for arch, task in first.keys() & second.keys():
+        sides = first[arch, task], second[arch, task]
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        if not seeds:
+            continue
+        row = sides[0][seeds[0]]
+        files = (
+            tuple(kept.Kept(side[seed].path, side[seed].predictions) for seed in seeds)
+            for side in sides
+        )
+        synthetic = row.source["synthetic"]
+        pair = kept.Pair(task, arch, row.values["family"], synthetic, *files)
+        comparison = kept.comparison(pair)
+        if comparison is not None:
+            chance = _chance(pair.teachers[0], comparison.metric)
+            made.append(Cell(arch, task, groups[task], synthetic, comparison, chance))
+    return sorted(made, key=lambda cell: (cell.task, cell.arch))
+
+
+@functools.cache
+def _chance(of: kept.Kept, metric: str) -> float:
+    """The best score of one and the same answer to every example."""
+    found = of.read()
+    golds = {example["gold"] for example in found.examples} if _classes(found) else set()
+    scores = [0.0]
+    for answer in golds:
+        constant = [example | {"predicted": answer} for example in found.examples]
+        score = bootstrap.scorer(replace(found, examples=constant), metric)
+        scores.append(float(score(np.ones((1, len(constant))))[0]))
+    return max(score for score in scores if not math.isnan(score))
+
+
+def _classes(found) -> bool:
+    """Whether the answers are classes: for text, entities and grades no constant is of use."""
+    return found.family == "classification" and all(
+        isinstance(example["gold"], int) for example in found.examples
+    )

@@ -1,0 +1,256 @@
+"""Findings on what the student keeps of its teacher's score: short, long, and of LSG."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ctd_lib import ARCHS
+from ctd_lib.report import paper, tidy
+from ctd_lib.report.findings import recipes
+from ctd_lib.report.findings.common import (
+    MEAN,
+    OPEN,
+    UNKNOWN,
+    Answer,
+    Outcome,
+    Piece,
+    Sampled,
+    all_below,
+    at_least,
+    at_most,
+    bounds,
+    filled,
+    in_percent,
+    in_points,
+    mean,
+    mean_over_tasks,
+)
+from ctd_lib.report.findings.drawings import Mark, forest
+from ctd_lib.report.findings.pairs import Cell, teacher_and_student
+from ctd_lib.report.tables import cells
+
+CONVERTED = ARCHS[1:]
+ALL_CONVERTED = "converted archs"
+NEARLY_ALL = 95.0
+"""Percent of the teacher's score: what "nearly all" means here."""
+MOST = 85.0
+"""What "most" means here: the paper speaks of losses up to about this side of it."""
+FEWEST_TASKS = 2
+"""That a mean over tasks is built on before there is a verdict."""
+_COLUMNS = (
+    "task", "group", "arch", "teacher (score)", "student (score)", "score kept (%)",
+    "score kept, low (%)", "score kept, high (%)", "student is", "seeds", "test examples", "counts",
+)  # fmt: skip
+CAPTION = (
+    "Score of teacher and student, score kept and its 95 % interval: paired bootstrap over test "
+    "examples and seeds, of a mean over tasks too. A task counts for the mean where the data is "
+    "real and the whole interval of the teacher's score is above that of any constant answer."
+)
+
+
+def short_tasks(records: pd.DataFrame) -> Outcome:
+    """Short tasks keep nearly all."""
+    found = _of(teacher_and_student(records), tidy.SHORT)
+    return Outcome(
+        (_keeps("short", found, NEARLY_ALL),),
+        (_piece("finding_short_tasks", found, "Short tasks"),),
+    )
+
+
+def long_documents(records: pd.DataFrame) -> Outcome:
+    """Long question answering keeps most, and drops more than short tasks; long NER."""
+    found = teacher_and_student(records)
+    groups = {group: _of(found, group) for group in (*tidy.GROUPS, tidy.LONG_OTHER)}
+    long = [cell for group, of_group in groups.items() if group != tidy.SHORT for cell in of_group]
+    piece = _piece("finding_long_documents", long, "Long documents")
+    more = _more(groups[tidy.LONG_QA], groups[tidy.SHORT])
+    rows = []
+    for group in tidy.GROUPS:
+        for arch in (ALL_CONVERTED, *CONVERTED):
+            sampled = _mean_kept(groups[group], CONVERTED if arch == ALL_CONVERTED else (arch,))
+            rows.append({"group": group, "arch": arch, **_kept_row(sampled)})
+    rows.append({
+        "group": f"{tidy.LONG_QA} - {tidy.SHORT}", "arch": ALL_CONVERTED, **_kept_row(more),
+    })  # fmt: skip
+    apart = filled(rows, list(rows[0]))
+    return Outcome(
+        (
+            _keeps("long-qa", groups[tidy.LONG_QA], MOST),
+            _drops_more(more, groups),
+            _keeps("long-ner", groups[tidy.LONG_NER], NEARLY_ALL),
+        ),
+        (
+            Piece("finding_groups", "Mean score kept over the tasks of a group that count, and "
+                  "the difference between two groups, with 95 % intervals over tasks, test "
+                  "examples and seeds.", apart),
+            piece,
+        ),
+    )  # fmt: skip
+
+
+def lsg(records: pd.DataFrame) -> Outcome:
+    """LSG loses the most, and which recipe helps it."""
+    found = teacher_and_student(records)
+    rivals = {arch: _apart(found, "lsg", arch) for arch in CONVERTED if arch != "lsg"}
+    there = {arch: sampled for arch, sampled in rivals.items() if sampled is not None}
+    rule = (
+        "holds where LSG's mean score kept is below that of every other converted arch, by the "
+        f"whole interval of each difference on at least {FEWEST_TASKS} tasks that both teachers "
+        "learned; does not hold where it is above that of one"
+    )
+    answer = Answer(paper.STATEMENTS["lsg"], rule)
+    if len(there) == len(rivals):
+        verdict = all_below([sampled.interval for sampled in there.values()])
+        because = "LSG's score kept minus that of another: " + ", ".join(
+            f"{arch} {in_points(sampled.interval)}" for arch, sampled in there.items()
+        )
+        answer = Answer(answer.statement, rule, verdict, because)
+    rows = [
+        {
+            "LSG minus": arch,
+            "tasks": len(_shared(found, "lsg", arch)) or None,
+            "change (points)": sampled.value if sampled else None,
+            **bounds(sampled.interval if sampled else UNKNOWN, "change", "points"),
+            "LSG is": cells.verdict(*sampled.interval[1:]) if sampled else None,
+        }
+        for arch, sampled in rivals.items()
+    ]
+    columns = list(rows[0])
+    marks = [Mark(arch, arch, sampled.interval) for arch, sampled in there.items()]
+    helps = recipes.helps_lsg(records)
+    return Outcome(
+        (answer, *helps.answers),
+        (
+            Piece(
+                "finding_lsg",
+                "Score kept by LSG's student minus that of another arch's, mean over the tasks "
+                "that count for both, in percentage points with the 95 % interval over tasks, test "
+                "examples and seeds.",
+                filled(rows, columns),
+                forest(marks, "LSG's score kept minus the other's, points", 0, "LSG against"),
+                "LSG against the other archs: left of the line it keeps less.",
+            ),
+            *helps.pieces,
+        ),
+    )
+
+
+def _of(found: Sequence[Cell], group: str) -> list[Cell]:
+    return [cell for cell in found if cell.group == group]
+
+
+def _mean_kept(found: Sequence[Cell], archs: Sequence[str], seed: int = 0) -> Sampled | None:
+    """Mean score kept over the tasks that count, each the mean over these archs."""
+    by_task: dict[str, list[Sampled]] = {}
+    for cell in found:
+        if cell.counts and cell.arch in archs:
+            by_task.setdefault(cell.task, []).append(cell.kept)
+    if not by_task:
+        return None
+    return mean_over_tasks([mean(of_task) for of_task in by_task.values()], seed)
+
+
+def _keeps(name: str, found: Sequence[Cell], bound: float) -> Answer:
+    """Whether the converted archs keep at least so many percent, in the mean."""
+    rule = (
+        f"holds where the whole interval of the mean score kept over archs and at least "
+        f"{FEWEST_TASKS} tasks is {bound:g} % or more; does not hold where it is below"
+    )
+    answer = Answer(paper.STATEMENTS[name], rule)
+    by_arch = {arch: _mean_kept(found, (arch,)) for arch in CONVERTED}
+    if not (set(CONVERTED) <= {cell.arch for cell in found} and any(by_arch.values())):
+        return answer
+    interval = _mean_kept(found, CONVERTED).interval
+    tasks = sorted({cell.task for cell in found if cell.counts and cell.arch in CONVERTED})
+    verdict = at_least(interval, bound) if len(tasks) >= FEWEST_TASKS else OPEN
+    alone = {arch: sampled.interval for arch, sampled in by_arch.items() if sampled}
+    because = f"mean score kept {in_percent(interval)}, tasks that count: {', '.join(tasks)}"
+    return Answer(answer.statement, rule, verdict, because, interval, alone)
+
+
+def _more(long: Sequence[Cell], short: Sequence[Cell]) -> Sampled | None:
+    """Mean score kept on long question answering minus that on short tasks."""
+    kept = [_mean_kept(found, CONVERTED, seed) for seed, found in enumerate((long, short))]
+    return kept[0] - kept[1] if all(kept) else None
+
+
+def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
+    rule = (
+        "holds where the whole interval of the difference between the two mean scores kept, each "
+        f"over at least {FEWEST_TASKS} tasks, is below 0; does not hold where it is above"
+    )
+    answer = Answer(paper.STATEMENTS["long-qa-more"], rule)
+    if more is None:
+        return answer
+    enough = all(
+        len({cell.task for cell in groups[group] if cell.counts}) >= FEWEST_TASKS
+        for group in (tidy.LONG_QA, tidy.SHORT)
+    )
+    because = f"difference {in_points(more.interval)}"
+    verdict = at_most(more.interval, 0) if enough else OPEN
+    return Answer(answer.statement, rule, verdict, because, more.interval)
+
+
+def _shared(found: Sequence[Cell], *archs: str) -> list[tuple[Cell, ...]]:
+    """The cells of these archs, task by task, where all of them count."""
+    by_key = {(cell.arch, cell.task): cell for cell in found if cell.counts}
+    tasks = sorted({cell.task for cell in found})
+    rows = [tuple(by_key.get((arch, task)) for arch in archs) for task in tasks]
+    return [row for row in rows if all(row)]
+
+
+def _apart(found: Sequence[Cell], arch: str, other: str) -> Sampled | None:
+    """Score kept by one arch minus that by another, mean over the tasks that count for both."""
+    shared = _shared(found, arch, other)
+    if len(shared) < FEWEST_TASKS:
+        return None
+    return mean_over_tasks([ours.kept - theirs.kept for ours, theirs in shared])
+
+
+def _kept_row(sampled: Sampled | None) -> dict:
+    interval = sampled.interval if sampled else UNKNOWN
+    value = sampled.value if sampled else None
+    return {"score kept (%)": value, **bounds(interval, "score kept", "%")}
+
+
+def _piece(name: str, found: list[Cell], title: str) -> Piece:
+    """Means over tasks first, then task by task, as table and drawing."""
+    rows, marks = [], []
+    for arch in (ALL_CONVERTED, *ARCHS):
+        archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
+        sampled = _mean_kept(found, archs)
+        rows.append(
+            dict.fromkeys(_COLUMNS, "-")
+            | {"task": MEAN, "arch": arch, **_kept_row(sampled)}
+            | {"counts": _count(found, archs)}
+        )
+    for cell in sorted(found, key=lambda cell: (cell.task, ARCHS.index(cell.arch))):
+        name_of_task = f"{cell.task} {cells.SYNTHETIC_MARK}" if cell.synthetic else cell.task
+        rows.append(_row(cell, name_of_task))
+        marks.append(Mark(name_of_task, cell.arch, cell.kept.interval))
+    drawing = forest(marks, "score kept, %", 100, f"{title}, score kept in percent")
+    return Piece(
+        name, f"{title}. {CAPTION}", filled(rows, _COLUMNS), drawing,
+        f"{title}: score kept, with its 95 % interval; on the dotted line nothing is lost.",
+    )  # fmt: skip
+
+
+def _count(found: Sequence[Cell], archs: Sequence[str]) -> str:
+    tasks = {cell.task for cell in found if cell.counts and cell.arch in archs}
+    return f"{len(tasks)} tasks"
+
+
+def _row(cell: Cell, name: str) -> dict:
+    comparison, of_kept = cell.comparison, cell.kept.interval
+    if math.isnan(of_kept.value):  # of a teacher that scores 0
+        of_kept = ("-", "-", "-")
+    else:
+        of_kept = (of_kept.value, *bounds(of_kept, "", "%").values())
+    values = (
+        name, cell.group, cell.arch, comparison.teacher.value, comparison.student.value,
+        *of_kept,
+        cells.verdict(*comparison.difference[1:]), comparison.seeds, comparison.examples,
+        "yes" if cell.counts else "no, synthetic" if cell.synthetic else "no, not learned",
+    )  # fmt: skip
+    return dict(zip(_COLUMNS, values, strict=True))

@@ -1,0 +1,172 @@
+"""Finding on conversion and distillation: what each changes, and what both together change."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from ctd_lib.report import paper, tidy
+from ctd_lib.report.findings.common import (
+    OPEN,
+    UNKNOWN,
+    Answer,
+    Outcome,
+    Piece,
+    Sampled,
+    at_most,
+    bounds,
+    filled,
+    in_points,
+    mean,
+    mean_over_tasks,
+    percent,
+    within,
+)
+from ctd_lib.report.findings.drawings import Mark, forest
+from ctd_lib.report.findings.pairs import Cell, teacher_and_student
+from ctd_lib.report.findings.scores import ALL_CONVERTED, CONVERTED, FEWEST_TASKS
+from ctd_lib.report.tables import cells
+
+MARGIN = 5.0
+"""Points of the full teacher's score within which effects are said to add up."""
+GROUPS = (*tidy.GROUPS, tidy.LONG_OTHER)
+ALL_TASKS = "all"
+_EFFECTS = ("conversion", "distillation", "both", "interaction")
+_COLUMNS = (
+    "tasks", "arch", "how many", *(f"{name}, change (points)" for name in _EFFECTS),
+    "change, low (points)", "change, high (points)", "interaction is",
+)  # fmt: skip
+
+
+def two_steps(records: pd.DataFrame) -> Outcome:
+    """Whether the effects add up, and whether both together harm long QA more than long NER."""
+    by_key = {(cell.arch, cell.task): cell for cell in teacher_and_student(records)}
+    effects = {
+        key: _effects(by_key["full", key[1]], cell)
+        for key, cell in by_key.items()
+        if key[0] in CONVERTED and _counts(by_key.get(("full", key[1])), cell)
+    }
+    groups = {task: cell.group for (_, task), cell in by_key.items()}
+    rows, marks = [], []
+    for group in (ALL_TASKS, *GROUPS):
+        for arch in (ALL_CONVERTED, *CONVERTED):
+            found = _mean(effects, groups, group, arch)
+            rows.append(_row(group, arch, *found))
+            if found[0] and arch != ALL_CONVERTED:
+                marks.append(Mark(group, arch, found[1]["interaction"].interval))
+    whole = _mean(effects, groups, ALL_TASKS, ALL_CONVERTED)
+    apart = [
+        _mean(effects, groups, group, ALL_CONVERTED, seed)
+        for seed, group in enumerate((tidy.LONG_QA, tidy.LONG_NER))
+    ]
+    rows.append(_difference_row(apart))
+    return Outcome(
+        (_adds_up(whole), _together(apart)),
+        (
+            Piece(
+                "finding_two_steps",
+                "Change of the score in percent of the full teacher's: by conversion (full teacher "
+                "to converted teacher), by distillation (full teacher to full student), by both "
+                "(full teacher to converted student). Interaction: both minus the sum of the two, "
+                "with its 95 % interval over tasks, test examples and seeds. Only tasks that count "
+                "for both teachers.",
+                filled(rows, _COLUMNS),
+                forest(marks, "interaction, points", 0, "Interaction in points"),
+                "Interaction by group of tasks, with its 95 % interval: left of the line, both "
+                "together cost more than the sum of the two.",
+            ),
+        ),
+    )
+
+
+def _counts(full: Cell | None, cell: Cell) -> bool:
+    return full is not None and full.counts and cell.counts
+
+
+def _effects(full: Cell, cell: Cell) -> dict[str, Sampled]:
+    reference = percent(full.first, full.first)
+    conversion = percent(cell.first, full.first) - reference
+    distillation = percent(full.second, full.first) - reference
+    both = percent(cell.second, full.first) - reference
+    interaction = both - conversion - distillation
+    return dict(zip(_EFFECTS, (conversion, distillation, both, interaction), strict=True))
+
+
+def _mean(
+    effects: dict, groups: dict[str, str], group: str, arch: str, seed: int = 0
+) -> tuple[int, dict[str, Sampled]]:
+    """How many tasks, and each effect's mean over them."""
+    by_task: dict[str, list[dict]] = {}
+    for (of_arch, task), found in effects.items():
+        if group in (groups[task], ALL_TASKS) and arch in (of_arch, ALL_CONVERTED):
+            by_task.setdefault(task, []).append(found)
+    if not by_task:
+        return 0, {}
+
+    def over(name: str) -> Sampled:
+        of_tasks = [mean([found[name] for found in of_task]) for of_task in by_task.values()]
+        return mean_over_tasks(of_tasks, seed)
+
+    return len(by_task), {name: over(name) for name in _EFFECTS}
+
+
+def _row(group: str, arch: str, count: int, found: dict[str, Sampled]) -> dict:
+    interval = found["interaction"].interval if found else UNKNOWN
+    return {
+        "tasks": group,
+        "arch": arch,
+        "how many": count or None,
+        **{f"{name}, change (points)": sampled.value for name, sampled in found.items()},
+        **bounds(interval, "change", "points"),
+        "interaction is": cells.verdict(*interval[1:]),
+    }
+
+
+def _difference_row(apart: list) -> dict:
+    difference = _difference(apart)
+    return {
+        "tasks": f"{tidy.LONG_QA} - {tidy.LONG_NER}, both",
+        "arch": ALL_CONVERTED,
+        "how many": "-",
+        **{f"{name}, change (points)": "-" for name in _EFFECTS},
+        "both, change (points)": difference.value if difference else None,
+        **bounds(difference.interval if difference else UNKNOWN, "change", "points"),
+        "interaction is": "-",
+    }
+
+
+def _difference(apart: list) -> Sampled | None:
+    if not all(count for count, _ in apart):
+        return None
+    return apart[0][1]["both"] - apart[1][1]["both"]
+
+
+def _adds_up(found: tuple[int, dict[str, Sampled]]) -> Answer:
+    rule = (
+        f"holds where the whole interval of the mean interaction over at least {FEWEST_TASKS} "
+        f"tasks is within {MARGIN:g} points of the full teacher's score; does not hold where it is "
+        "wholly outside"
+    )
+    return _answer("additive", rule, found[0], lambda: found[1]["interaction"],
+                   "mean interaction", lambda interval: within(interval, MARGIN))  # fmt: skip
+
+
+def _together(apart: list) -> Answer:
+    rule = (
+        "holds where the whole interval of the difference, change by both on long QA minus that on "
+        f"long NER, each over at least {FEWEST_TASKS} tasks, is below 0; does not hold where it is "
+        "above"
+    )
+    count = min(count for count, _ in apart)
+    return _answer("together", rule, count, lambda: _difference(apart), "difference",
+                   lambda interval: at_most(interval, 0))  # fmt: skip
+
+
+def _answer(
+    name: str, rule: str, count: int, what: Callable[[], Sampled], words: str, judge: Callable
+) -> Answer:
+    statement = paper.STATEMENTS[name]
+    if not count:
+        return Answer(statement, rule)
+    interval = what().interval
+    verdict = judge(interval) if count >= FEWEST_TASKS else OPEN
+    return Answer(statement, rule, verdict, f"{words} {in_points(interval)}", interval)

@@ -1,0 +1,236 @@
+"""Findings from toy records of the study: verdicts by rule, what is missing, what is marked."""
+
+import math
+
+import numpy as np
+import pytest
+import toy_records
+import toy_study
+
+from ctd_lib import paths, records
+from ctd_lib.report import findings, paper
+from ctd_lib.report.findings import common, pairs, recipes
+from ctd_lib.scores.bootstrap import Interval
+
+SHORT = ("sst2", "mrpc", "wikigold")
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Writes toy records of the study into a home of their own and loads them."""
+    monkeypatch.setenv("CTD_HOME", str(tmp_path))
+
+    def write_and_load(made):
+        toy_study.write(made, paths.results("study"))
+        return records.load("study")
+
+    return write_and_load
+
+
+def answer(outcome, name):
+    [found] = [one for one in outcome.answers if one.statement is paper.STATEMENTS[name]]
+    return found
+
+
+def of(outcome, name):
+    [piece] = [piece for piece in outcome.pieces if piece.name == name]
+    return piece.frame
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(96, 99, common.HOLDS), (90, 94, common.FAILS), (94, 96, common.OPEN),
+     (math.nan, math.nan, common.OPEN)],
+)  # fmt: skip
+def test_a_verdict_looks_at_the_whole_interval(low, high, verdict):
+    assert common.at_least(Interval(95, low, high), 95) == verdict
+    assert common.at_most(Interval(-95, -high, -low), -95) == verdict
+
+
+def test_a_margin_has_two_sides():
+    assert common.within(Interval(0, -4, 4), 5) == common.HOLDS
+    assert common.within(Interval(0, -6, 4), 5) == common.OPEN
+    assert common.within(Interval(-8, -9, -6), 5) == common.FAILS
+
+
+def test_the_best_is_above_all_and_one_above_it_is_enough_against_it():
+    worse, better, noise = Interval(-2, -3, -1), Interval(2, 1, 3), Interval(0, -1, 1)
+    assert common.all_below([worse, worse]) == common.HOLDS
+    assert common.all_below([worse, noise]) == common.OPEN
+    assert common.all_below([worse, noise, better]) == common.FAILS
+    assert common.all_below([]) == common.OPEN
+
+
+def test_a_mean_over_tasks_is_as_wide_as_tasks_differ():
+    alike = [common.Sampled(1.0, np.full(1000, 1.0))] * 4
+    assert common.mean_over_tasks(alike).interval == (1, 1, 1)
+    apart = [common.Sampled(x, np.full(1000, x)) for x in (0.0, 0.0, 4.0, 4.0)]
+    value, low, high = common.mean_over_tasks(apart).interval
+    # Of four draws from two values: none or all of the higher one has probability 1 / 16 each.
+    assert (value, low, high) == (2, 0, 4)
+
+
+def test_short_tasks_keep_what_their_predictions_keep(load):
+    found = findings.short_tasks(load(toy_study.main(tasks=SHORT)))
+    rows = of(found, "finding_short_tasks").set_index(["task", "arch"])
+    assert rows.loc[("sst2", "longformer"), "score kept (%)"] == pytest.approx(100 * 0.88 / 0.90)
+    mean = (3 * 0.88 + 0.60) / 4 / 0.90 * 100
+    value = rows.loc[("mean", "converted archs"), "score kept (%)"]
+    assert value == pytest.approx(mean, abs=0.5)  # F1 of entities is a little higher
+    assert answer(found, "short").verdict == common.FAILS
+    assert f"{value:.1f} %" in answer(found, "short").because
+
+
+def test_one_arch_missing_is_no_verdict(load):
+    archs = ("full", "longformer", "bigbird", "nystromformer")
+    found = findings.short_tasks(load(toy_study.main(archs, SHORT)))
+    assert answer(found, "short").verdict == common.NOT_YET
+    rows = of(found, "finding_short_tasks").set_index(["task", "arch"])
+    assert rows.loc[("mean", "lsg"), "score kept (%)"] == common.NOT_YET
+
+
+def test_what_the_teacher_has_not_learned_does_not_count(load):
+    made = toy_study.main(tasks=SHORT)
+    for one in made:
+        if one["params"]["task"] == "mrpc":
+            one["kept"] = toy_study.predicted("mrpc", 0.55)
+    frame = of(findings.short_tasks(load(made)), "finding_short_tasks").set_index(["task", "arch"])
+    assert frame.loc[("mrpc", "bigbird"), "counts"] == "no, not learned"
+    assert frame.loc[("mean", "bigbird"), "counts"] == "2 tasks"
+
+
+def test_synthetic_documents_are_shown_and_count_for_nothing(load):
+    found = findings.long_documents(load(toy_study.main()))
+    frame = of(found, "finding_long_documents").set_index(["task", "arch"])
+    assert frame.loc[("press-ner †", "lsg"), "counts"] == "no, synthetic"
+    assert "press-ner" not in answer(found, "long-ner").because
+    assert answer(found, "long-ner").verdict == common.FAILS
+    # Long and short tasks lose alike here.
+    assert answer(found, "long-qa-more").verdict == common.OPEN
+
+
+def test_one_task_is_not_enough_for_a_verdict(load):
+    found = findings.short_tasks(load(toy_study.main(tasks=("sst2",))))
+    assert answer(found, "short").verdict == common.OPEN
+
+
+def test_lsg_is_told_from_the_others(load):
+    found = findings.lsg(load(toy_study.main(tasks=SHORT)))
+    assert answer(found, "lsg").verdict == common.HOLDS
+    rows = of(found, "finding_lsg").set_index("LSG minus")
+    assert set(rows["LSG is"]) == {"lower"}
+    assert (of(found, "finding_lsg_recipes")["change (score)"] == common.NOT_YET).all()
+
+
+def test_effects_that_add_up_do(load):
+    made = toy_study.main(tasks=("sst2", "mrpc"))
+    found = findings.two_steps(load([one for one in made if one["params"]["arch"] != "lsg"]))
+    frame = of(found, "finding_two_steps").set_index(["tasks", "arch"])
+    row = frame.loc[("all", "longformer")]
+    assert row["conversion, change (points)"] == pytest.approx(100 * (0.90 / 0.92 - 1))
+    assert row["distillation, change (points)"] == pytest.approx(100 * (0.90 / 0.92 - 1))
+    assert row["both, change (points)"] == pytest.approx(100 * (0.88 / 0.92 - 1))
+    assert answer(found, "additive").verdict == common.HOLDS
+    assert answer(found, "together").verdict == common.NOT_YET
+
+
+def test_a_variant_is_compared_on_all_probes_or_not_at_all(load):
+    made = toy_study.main(["longformer"], recipes.PROBES)
+    rivals = {"long-text": 0.60, "short-text": 0.70}
+    made += [
+        toy_study.finetuned("longformer", "student", task, right, variant)
+        for variant, right in rivals.items()
+        for task in recipes.PROBES
+    ]
+    found = findings.text(load(made))
+    assert answer(found, "text").verdict == common.HOLDS
+    frame = of(found, "finding_text").set_index(["variant", "task"])
+    assert frame.loc[("long-text", "sst2"), "change (score)"] == pytest.approx(0.60 - 0.88)
+    assert frame.loc[("long-text", "mean"), "variant is"] == "lower"
+    [last] = paths.results("study").glob("finetune-*-short-text-*-litbank.json")
+    last.unlink()
+    assert answer(findings.text(records.load("study")), "text").verdict == common.NOT_YET
+
+
+def test_a_better_rival_is_enough_against_the_recipe(load):
+    made = toy_study.main(["longformer"], recipes.PROBES)
+    made += [
+        toy_study.finetuned("longformer", "student", task, 0.98, "distill-then-convert")
+        for task in recipes.PROBES
+    ]
+    assert answer(findings.order(load(made)), "order").verdict == common.FAILS
+
+
+def test_time_and_memory(load):
+    found = findings.time_and_memory(load(toy_study.measured()))
+    assert answer(found, "time").ours == pytest.approx(
+        (-50, -100 * (1 - 0.9 / 2.2), -100 * (1 - 1.1 / 1.8))
+    )
+    assert answer(found, "time").verdict == common.HOLDS
+    assert answer(found, "memory").verdict == common.HOLDS
+
+
+def test_global_attention_in_tagging(load):
+    made = toy_study.main(["longformer"], ("wikigold", "litbank"))
+    made += [
+        toy_study.finetuned("longformer", role, task, 0.97, policy)
+        for policy in ("global-first", "global-every-64")
+        for role in ("teacher", "student")
+        for task in ("wikigold", "litbank")
+    ]
+    found = findings.traps(load(made))
+    assert answer(found, "globals").verdict == common.FAILS
+    assert answer(found, "bigbird").verdict == common.NOT_YET
+
+
+def test_public_attention_that_scores_worse_is_not_alike(load):
+    tasks = ("wikigold", "litbank", "hotpotqa")
+    made = toy_study.main(["bigbird"], tasks)
+    made += [
+        toy_study.finetuned("bigbird", role, task, 0.6, "public-attention")
+        for role in ("teacher", "student")
+        for task in tasks
+    ]
+    found = findings.traps(load(made))
+    assert answer(found, "bigbird").verdict == common.FAILS
+    assert answer(found, "nystromformer").verdict == common.NOT_YET
+    frame = of(found, "finding_public_attention").set_index(["arch", "model", "task"])
+    assert frame.loc[("bigbird", "student", "hotpotqa"), "change (score)"] == pytest.approx(-0.28)
+
+
+def test_cells_of_a_task_share_their_resamples(load):
+    first, second, *_ = pairs.teacher_and_student(
+        load(toy_study.main(("bigbird", "lsg"), ("sst2",)))
+    )
+    assert (first.arch, second.arch) == ("bigbird", "lsg")
+    assert (first.first.drawn == second.first.drawn).all()  # the same teacher's answers
+
+
+def test_without_any_record_every_page_says_so(load):
+    found = load([])
+    for finding in findings.FINDINGS:
+        outcome = finding.build(found)
+        assert {one.verdict for one in outcome.answers} <= {common.NOT_YET}, finding.name
+        for piece in outcome.pieces:
+            assert not piece.frame.isna().any(axis=None), piece.name
+    assert len(findings.overview({f: f.build(found) for f in findings.FINDINGS})) == len(
+        paper.STATEMENTS
+    )
+
+
+def test_the_first_page_takes_each_row_from_the_study_once_it_is_there(load):
+    toy_records.write(toy_records.make(), paths.results("quick"))
+    found = {"study": load(toy_study.main(tasks=SHORT)), "quick": records.load("quick")}
+    frame = findings.front(found, "quick").frame.set_index("of its teacher's (%)")
+    assert list(frame.records) == ["study", "-", "-", "quick", "quick"]
+    assert frame.loc["score kept, short tasks", "paper, best"] == "98.6 (V)"
+    assert frame.loc["score kept, long QA", "verdict"] == common.NOT_YET
+    assert frame.loc["change of time", "ours, mean (%)"] == pytest.approx(-50)
+
+
+def test_scores_of_quick_are_too_small_for_a_verdict(load):
+    toy_records.write(toy_records.make(), paths.results("quick"))
+    found = {"study": load([]), "quick": records.load("quick")}
+    frame = findings.front(found, "quick").frame.set_index("of its teacher's (%)")
+    assert frame.loc["score kept, short tasks", "records"] == "quick"
+    assert frame.loc["score kept, short tasks", "verdict"] == common.OPEN
