@@ -16,8 +16,8 @@ report: .venv/ready  ## run the quick profile, print the headline table, build t
 	$(BIN)/python -m ctd_lib.report.drift --profile quick
 	$(BIN)/python -m ctd_lib.book build
 
-test: .venv/ready  ## the test suite
-	$(BIN)/python -m pytest -q
+test: .venv/ready  ## the test suite, two files at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 run: .venv/ready  ## one notebook: NB=03_distill ARCH=longformer ARGS="-p distill_steps 3"
 	mkdir -p artifacts $(dir $(OUT))

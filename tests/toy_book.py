@@ -7,7 +7,7 @@ import nbformat
 import toy_records
 
 from ctd_lib import paths
-from ctd_lib.report import benchmarks, figures, tables
+from ctd_lib.report import benchmarks, figures, findings, tables
 
 RUN = "06_report-quick"
 
@@ -18,6 +18,7 @@ def make(home: Path) -> None:
     tables.write_all("quick")
     benchmarks.write_all()
     figures.write_all("quick")
+    findings.write_all("quick")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(paths.CHECKOUT / name, home)
     shutil.copytree(paths.CHECKOUT / "notebooks", home / "notebooks")
