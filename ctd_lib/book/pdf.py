@@ -40,8 +40,10 @@ _PREPARE = """
   article.prepend(page);
   await document.fonts.ready;
   for (const wide of article.querySelectorAll("table")) {
-    const room = wide.parentElement.clientWidth;
-    if (wide.offsetWidth > room) wide.style.zoom = room / wide.offsetWidth;
+    const right = wide.parentElement.getBoundingClientRect().right;
+    const fits = () => wide.getBoundingClientRect().right <= right;
+    // A narrower table breaks its words elsewhere, so that one division is not enough.
+    for (let zoom = 1; !fits() && zoom > 0.3; ) wide.style.zoom = zoom *= 0.97;
   }
 })
 """
