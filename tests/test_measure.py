@@ -1,11 +1,7 @@
 """Measurements of models whose time and memory are known."""
 
-import contextlib
-import io
 import itertools
 import json
-import re
-import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -15,11 +11,12 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
-from transformers import BertConfig, BertModel
+from toy_models import NO_MEMORY, bare_bert
+from transformers import BertModel
 
 from ctd_lib import measure
 from ctd_lib.errors import CtdError
-from ctd_lib.measure import child, contenders, figures, forwards, machine, memory, rounds
+from ctd_lib.measure import contenders, figures, forwards, machine, rounds
 
 MIB = 2**20
 
@@ -30,15 +27,6 @@ def quick_and_quiet(monkeypatch):
     monkeypatch.setattr(machine, "SIZE", {"cpu": 64})
     monkeypatch.setattr(machine, "CALIBRATION_SIZE", {"cpu": 16})
     monkeypatch.setattr(machine, "SLOWER", float("inf"))
-
-
-def toy(layers: int = 1, positions: int = 64, width: int = 16) -> BertModel:
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50, hidden_size=width, num_hidden_layers=layers, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=positions,
-    )  # fmt: skip
-    return BertModel(config)
 
 
 class Watched(BertModel):
@@ -56,13 +44,10 @@ class Watched(BertModel):
 
 
 def watched(wait: float, fails: str | None = None) -> Watched:
-    model = Watched(toy().config)
+    model = Watched(bare_bert().config)
     model.wait, model.fails = wait, fails
     Watched.calls.clear()
     return model
-
-
-NO_MEMORY = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 10 bytes"
 
 
 def test_latency_is_interleaved_and_burnt_in():
@@ -85,7 +70,7 @@ def test_latency_is_interleaved_and_burnt_in():
         assert row["seconds_median"] <= high <= row["seconds_p95"] < wait + 0.5
         assert row["tokens_per_second"] * row["seconds_median"] == pytest.approx(2 * row["length"])
         assert row["documents_per_second"] * row["seconds_median"] == pytest.approx(2)
-        assert row["repeats"] == 3 and row["parameters"] == measure.parameters(toy())
+        assert row["repeats"] == 3 and row["parameters"] == measure.parameters(bare_bert())
         assert row["error"] is None and row["workload"] == "fixed"
 
 
@@ -177,7 +162,7 @@ def test_a_gpu_that_vanishes_costs_the_rows_that_are_left():
 
 
 def test_models_are_left_as_they_are():
-    model = toy().train()
+    model = bare_bert().train()
     measure.latency({"teacher": model}, [8], repeats=1, dtype="bfloat16")
     assert model.training and model.dtype == torch.float32
 
@@ -222,11 +207,13 @@ def test_other_errors_are_not_taken_for_missing_memory():
 
 
 def test_a_length_over_the_positions_costs_its_row_and_all_of_them_are_an_error():
-    rows = measure.latency({"teacher": toy(positions=80), "student": toy()}, [65, 8], repeats=1)
+    rows = measure.latency(
+        {"teacher": bare_bert(positions=80), "student": bare_bert()}, [65, 8], repeats=1
+    )
     assert [row["error"] for row in rows] == [None, "not possible: 64 positions", None, None]
     model = watched(0)
     with pytest.raises(CtdError, match="length 65 of student is not possible: 64 positions"):
-        measure.latency({"teacher": toy(positions=80), "student": model}, [65, 70])
+        measure.latency({"teacher": bare_bert(positions=80), "student": model}, [65, 70])
     with pytest.raises(CtdError, match="dtype 'float16' is unknown; use one of float32, bfloat16"):
         measure.latency({"teacher": model}, [8], dtype="float16")
     with pytest.raises(CtdError, match="workload 'odd' is unknown; use one of fixed, variable"):
@@ -247,7 +234,7 @@ def test_variable_documents_are_short_or_long_and_padded_to_the_longest():
     assert mask.sum(1).tolist() == (tokens != 0).sum(1).tolist() == lengths
     assert tokens.shape == (3, max(lengths))
     assert row["tokens_per_second"] * row["seconds_median"] == pytest.approx(sum(lengths))
-    assert row["flops"] == sum(contenders.flops.flops(toy().config, n) for n in lengths)
+    assert row["flops"] == sum(contenders.flops.flops(bare_bert().config, n) for n in lengths)
 
 
 def test_the_share_of_the_peak_is_flop_over_time_over_the_products_speed(monkeypatch):
@@ -296,97 +283,10 @@ def test_parameters_count_tied_weights_once():
 
 
 @pytest.mark.slow
-def test_peak_memory_follows_the_length_and_not_the_parent(tmp_path):
-    toy(positions=2048, width=256).save_pretrained(tmp_path)
-    held = torch.ones(2048 * MIB // 4)
-    rows = measure.peak_memory(tmp_path, [2048, 128], batch_size=16)
-    assert list(rows) == [2048, 128]
-    for row in rows.values():
-        assert 50 * MIB < row["baseline_bytes"] < row["peak_bytes"] < 1024 * MIB < held.nbytes
-    # One hidden state is 16 KiB a token; at least three exist at a time.
-    extra = (rows[2048]["peak_bytes"] - rows[128]["peak_bytes"]) / (1920 * 16)
-    assert 3 * 1024 < extra < 40 * 1024
-
-
-def test_peak_memory_passes_the_childs_last_words_on(monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "", "warning\nfolder 'x' holds no model.\n")
-    monkeypatch.setattr(memory.subprocess, "run", lambda *_, **__: failed)
-    message = "the memory of x could not be measured: folder 'x' holds no model."
-    with pytest.raises(CtdError, match=f"^{re.escape(message)}$"):
-        measure.peak_memory("x", [64])
-
-
-@pytest.fixture
-def no_child(monkeypatch):
-    """The child's work without a child."""
-
-    def run(command, **options):
-        assert command[1:3] == ["-m", "ctd_lib.measure.child"]
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            child.main(command[3])
-        return subprocess.CompletedProcess(command, 0, out.getvalue(), "")
-
-    monkeypatch.setattr(memory.subprocess, "run", run)
-
-
-@pytest.mark.usefixtures("no_child")
-def test_peak_memory_of_what_does_not_fit(tmp_path, monkeypatch):
-    toy().save_pretrained(tmp_path)
-    timed = forwards.timed
-
-    def without_room(model, given):
-        return torch.empty(10**15) if given["input_ids"].shape[1] == 64 else timed(model, given)
-
-    monkeypatch.setattr(forwards, "timed", without_room)
-    rows = measure.peak_memory(tmp_path, [64, 32])
-    assert rows[32]["peak_bytes"] >= rows[32]["baseline_bytes"] > 0
-    assert rows[64] == {"peak_bytes": None, "baseline_bytes": None}
-
-
-def test_peak_memory_of_a_killed_process(monkeypatch):
-    out = 'loading\n{"length": 32, "peak_bytes": 2, "baseline_bytes": 1}\n'
-    killed = subprocess.CompletedProcess([], -9, out, "")
-    monkeypatch.setattr(memory.subprocess, "run", lambda *_, **__: killed)
-    rows = measure.peak_memory("model", [32, 64])
-    assert rows[32] == {"peak_bytes": 2, "baseline_bytes": 1}
-    assert rows[64] == {"peak_bytes": None, "baseline_bytes": None}
-
-
-@pytest.mark.usefixtures("no_child")
-def test_a_child_ends_with_one_sentence(tmp_path):
-    with pytest.raises(SystemExit, match="holds no configuration"):
-        measure.peak_memory(tmp_path, [32])
-    toy().save_pretrained(tmp_path)
-    with pytest.raises(SystemExit, match="is not possible: 64 positions"):
-        measure.peak_memory(tmp_path, [32, 65])
-
-
-def test_the_forms_of_an_export_record_missing_memory_as_a_row(tmp_path, monkeypatch):
-    from ctd_lib.export import forms
-
-    toy().save_pretrained(tmp_path)
-    outputs = SimpleNamespace(last_hidden_state=None)
-
-    def refusing(given):
-        raise RuntimeError(NO_MEMORY)
-
-    runs = {"torch float32": lambda given: outputs, "torch bfloat16": refusing}
-    runs["ONNX float32"] = runs["ONNX int8"] = runs["torch float32"]
-    monkeypatch.setattr(forms, "open_forms", lambda *_: runs)
-    monkeypatch.setattr(forms, "_size", lambda *_: 1)
-    peaks = {32: {"peak_bytes": 2, "baseline_bytes": 1}}
-    monkeypatch.setattr(measure, "peak_memory", lambda *_: peaks)
-    gone = {32: {"peak_bytes": None, "baseline_bytes": None}}
-    monkeypatch.setattr(
-        forms, "_memory", lambda path, *_: gone if path.name == "model.onnx" else peaks
-    )
-    rows = forms.measure(tmp_path, "base", [32], repeats=2)
-    assert [row["error"] for row in rows] == [None, "out of memory", "out of memory", None]
-    assert [row["seconds_median"] is None for row in rows] == [False, True, True, False]
-
-
 def test_records_can_hold_what_a_comparison_returns():
     found = contenders.compare(
-        contenders.of_models({"teacher": toy(2), "student": toy(1)}, "float32"), [(1, 0)], [8]
+        contenders.of_models({"teacher": bare_bert(2), "student": bare_bert(1)}, "float32"),
+        [(1, 0)],
+        [8],
     )
     assert json.loads(json.dumps(found)) == found

@@ -5,6 +5,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertModel,
     BertTokenizer,
     RobertaConfig,
     RobertaForMaskedLM,
@@ -93,3 +94,17 @@ class ToyTokenizer:
 
     def __len__(self):
         return self.size
+
+
+NO_MEMORY = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 10 bytes"
+"""What torch says."""
+
+
+def bare_bert(layers: int = 1, positions: int = 64, width: int = 16) -> BertModel:
+    """An encoder without a head, always the same."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=width, num_hidden_layers=layers, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=positions,
+    )  # fmt: skip
+    return BertModel(config)

@@ -180,7 +180,12 @@ def test_records_by_ending(tmp_path, name, content):
         (formats.read_conll, "a.conll", "x O\n".encode("utf-16"), "line 1 is not UTF-8"),
         (formats.read_text, "a.txt", b"fine\n\xff\n", "line 2 is not UTF-8"),
         (formats.read_text, "a.txt.gz", b"plain", "not whole gzip"),
-        (formats.read_text, "a.txt.gz", gzip.compress(b"text" * 99, mtime=0)[:-12], "not whole gzip"),
+        (
+            formats.read_text,
+            "a.txt.gz",
+            gzip.compress(b"text" * 99, mtime=0)[:-12],
+            "not whole gzip",
+        ),
     ],
 )
 def test_complaints(tmp_path, read, name, content, says):
