@@ -78,10 +78,12 @@ def test_the_theme_follows_the_reader(chromium, address, theme):
 def test_search_finds_a_word(chromium, address):
     set_up(chromium)
     chromium.open(f"{address}/1.0/search.html?q=bootstrap")
+    # Pages are listed one by one, while the search goes on.
     found = chromium.evaluate(
-        "new Promise((done) => { const look = () => {"
-        " const links = document.querySelectorAll('#search-results li a');"
-        " links.length ? done([...links].map((link) => link.textContent)) : setTimeout(look, 50);"
+        "new Promise((done) => { let tries = 0; const look = () => {"
+        " const links = [...document.querySelectorAll('#search-results li a')]"
+        ".map((link) => link.textContent);"
+        " links.includes('Results') || ++tries > 200 ? done(links) : setTimeout(look, 50);"
         "}; look(); })"
     )
     assert "Results" in found
