@@ -1,5 +1,6 @@
 """The machine and the process: seeds, device, provenance, and whether a model hub answers."""
 
+import ctypes
 import functools
 import importlib.metadata
 import os
@@ -15,6 +16,7 @@ from ctd_lib.errors import CtdError
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "papermill")
 HUB_TIMEOUT_SECONDS = 2.0
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt, from its malloc.h
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
@@ -44,6 +46,20 @@ def device(name: str = "auto"):
         return torch.device(name)
     except RuntimeError as error:
         raise CtdError(f"device {name!r} is unknown; use 'auto', 'cpu' or 'cuda'.") from error
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let this process reuse the memory that it frees, where the C library is glibc.
+
+    A training step allocates the same megabytes again and again. By default glibc gives the larger
+    ones back to the system, which hands them out page by page, each filled with zeros: a fifth of
+    a step's time on the CPU. Blocks above 32 MiB still go back, so that the peak does not rise.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @functools.cache

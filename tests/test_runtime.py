@@ -1,4 +1,7 @@
+import platform
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -68,3 +71,30 @@ def test_home_and_data_folder_follow_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CTD_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(CtdError, match="CTD_DATA"):
         paths.data_dir()
+
+
+ALLOCATE = """
+import ctypes, resource
+from ctd_lib import runtime
+{call}
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def page_faults_of_a_step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [ctypes.c_void_p(libc.malloc(2**23)) for _ in range(10)]
+    for block in blocks:
+        ctypes.memset(block, 1, 2**23)
+    for block in reversed(blocks):
+        libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print([page_faults_of_a_step() for _ in range(5)][-1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_freed_memory_is_used_again_instead_of_asked_for_anew():
+    def page_faults(call):
+        command = [sys.executable, "-c", ALLOCATE.format(call=call)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert page_faults("runtime.keep_freed_memory()") * 10 < page_faults("")
