@@ -13,7 +13,7 @@ import nbformat
 
 from ctd_lib import paths, records
 from ctd_lib.errors import CtdError
-from ctd_lib.report import benchmarks, drift, figures, tables
+from ctd_lib.report import benchmarks, drift, figures, findings, tables
 
 INJECTED = "injected-parameters"
 SUMMARY = "summary"
@@ -46,16 +46,17 @@ def check(profile: str = "quick") -> None:
     """
     for path in sorted(paths.book_runs().glob("*.ipynb")):
         _check_run(path)
-    found = records.load(profile)
-    for row in found[found.predictions.notna()].itertuples():
-        records.check_predictions(row.path, row.predictions)
-    if found.empty:
+    if records.load(profile).empty:
         raise CtdError(f"profile {profile!r} has no records; `make report` makes those of quick.")
+    for name in _profiles(profile):
+        found = records.load(name)
+        for row in found[found.predictions.notna()].itertuples():
+            records.check_predictions(row.path, row.predictions)
     generated = paths.book_generated()
-    names = [table.name for table in (*tables.TABLES, *benchmarks.TABLES, benchmarks.TRAINING)] + [
-        SUMMARY
-    ]
-    expected = [generated / "tables" / f"{name}.md" for name in names]
+    shown = (*tables.TABLES, *benchmarks.TABLES, benchmarks.TRAINING, *findings.COVERAGE)
+    expected = [generated / "tables" / f"{table.name}.md" for table in shown]
+    expected += [generated / "tables" / f"{name}.md" for name in (SUMMARY, findings.OVERVIEW)]
+    expected += [generated / "findings" / f"{page.name}.md" for page in findings.FINDINGS]
     expected += [generated / "figures" / f"{plot.name}.svg" for plot in figures.PLOTS]
     for path in expected:
         if not path.is_file():
@@ -76,11 +77,16 @@ def prepare(profile: str) -> None:
 def _pack_records(profile: str) -> None:
     """The records behind the book's numbers in one archive; the same records, the same bytes."""
     target = paths.book_generated() / "records.zip"
-    folders = [paths.results(profile), paths.results(benchmarks.FOLDER)]
+    folders = [paths.results(name) for name in (*_profiles(profile), benchmarks.FOLDER)]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(path for folder in folders for path in folder.glob("*.json")):
             name = f"{path.parent.name}/{path.name}"
             archive.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _profiles(profile: str) -> list[str]:
+    """Whose records the book shows: the profile's, and those of the study."""
+    return list(dict.fromkeys((profile, findings.PROFILE)))
 
 
 def _check_run(path: Path) -> None:

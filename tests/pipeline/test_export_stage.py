@@ -7,17 +7,6 @@ from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, 
 
 from ctd_lib import cli, models, params, pipeline, records
 
-CONLL = "Ada\tB-PER\nspoke\tO\nin\tO\nParis\tB-LOC\n\nTom\tB-PER\nwent\tO\nto\tO\nRome\tB-LOC\n"
-
-
-@pytest.fixture
-def tagging(tmp_path):
-    (tmp_path / "a.conll").write_text(CONLL)
-    return {
-        "task": "tagging", "train_file": str(tmp_path / "a.conll"), "epochs": 1,
-        "test_file": str(tmp_path / "a.conll"), "finetune_batch_size": 2,
-    }  # fmt: skip
-
 
 def read_card(folder):
     _, metadata, text = (folder / "README.md").read_text().split("---\n", 2)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from oracles import perfect
 
 from ctd_lib import tasks
 from ctd_lib.data import formats, squad
@@ -103,7 +104,7 @@ def _answers(examples, features):
             ours = (feature[name] - feature["context_start"] for name in POSITIONS)
             assert tuple(ours) in spans
     assert found == {number for number, example in enumerate(examples) if example.answers}
-    predictions = span_qa.decode(features, _perfect(features), examples)
+    predictions = span_qa.decode(features, perfect(features), examples)
     for feature in features:
         start, end = (feature[name] - feature["context_start"] for name in POSITIONS)
         if feature["end_positions"] and end - start < span_qa.MAX_ANSWER_TOKENS:
@@ -111,15 +112,6 @@ def _answers(examples, features):
             texts = [text.strip() for text, _ in examples[feature["example"]].answers]
             assert any(text in prediction for text in texts)
     assert losses(features)["truncated_examples"] == 0
-
-
-def _perfect(features):
-    """Outputs that point at the targets; windows without the answer point nowhere."""
-    for feature in features:
-        start, end = torch.zeros(2, 1, len(feature["input_ids"]))
-        if feature["end_positions"]:
-            start[0, feature["start_positions"]] = end[0, feature["end_positions"]] = 9
-        yield SimpleNamespace(start_logits=start, end_logits=end)
 
 
 POSITIONS = ("start_positions", "end_positions")

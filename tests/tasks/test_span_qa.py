@@ -1,13 +1,12 @@
 """Answers survive the way from characters to tokens and back, through windows too."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracles import perfect
 
 from ctd_lib.data.formats import Question
 from ctd_lib.scores import metrics
@@ -19,15 +18,6 @@ CONTEXT = st.lists(st.text("thein.,0", min_size=1, max_size=6), min_size=1, max_
 
 def _question(context: str, text: str, start: int, question: str = "in the?") -> Question:
     return Question("q", "t", context, question, ((text, start),))
-
-
-def _perfect(features):
-    """Outputs that point at the targets; windows without the answer point nowhere."""
-    for feature in features:
-        start, end = torch.zeros(2, 1, len(feature["input_ids"]))
-        if feature["end_positions"]:
-            start[0, feature["start_positions"]] = end[0, feature["end_positions"]] = 9
-        yield SimpleNamespace(start_logits=start, end_logits=end)
 
 
 @given(words=CONTEXT, data=st.data(), max_length=st.sampled_from([48, 4096]))
@@ -42,7 +32,7 @@ def test_round_trip_through_windows(tokenizer, words, data, max_length):
     if losses(features)["lost_labels"]:
         assert max_length == 48
     else:
-        assert span_qa.decode(features, _perfect(features), [example]) == [text]
+        assert span_qa.decode(features, perfect(features), [example]) == [text]
 
 
 def test_every_token_of_the_context_is_in_a_window(tokenizer):
@@ -66,7 +56,7 @@ def test_long_questions_leave_room_for_the_context(tokenizer):
     example = _question("the sun", "sun", 4, question="in the end? " * 50)
     features = span_qa.encode([example], tokenizer, 64)
     assert len(features[0]["input_ids"]) <= 64
-    assert span_qa.decode(features, _perfect(features), [example]) == ["sun"]
+    assert span_qa.decode(features, perfect(features), [example]) == ["sun"]
 
 
 def test_question_and_first_token_have_global_attention(tokenizer):
@@ -96,7 +86,7 @@ def test_the_best_window_wins(tokenizer):
     context = " ".join(f"{number} the" for number in range(60))
     example = _question(context, "50", context.index("50"))
     features = span_qa.encode([example], tokenizer, 48)
-    outputs = list(_perfect(features))
+    outputs = list(perfect(features))
     assert len(outputs) > 2
     assert span_qa.decode(features, iter(outputs), [example]) == ["50"]
 
@@ -150,7 +140,7 @@ def test_a_context_of_200_000_tokens(tokenizer):
     example = _question(context, "sun", len(context) - 3)
     features = span_qa.encode([example], tokenizer, 4096)
     assert losses(features)["lost_labels"] == 0
-    assert span_qa.decode(features, _perfect(features), [example]) == ["sun"]
+    assert span_qa.decode(features, perfect(features), [example]) == ["sun"]
     (cut,) = span_qa.encode([replace(example, windows=False)], tokenizer, 4096)
     assert (len(cut["input_ids"]), cut["lost_labels"], cut["truncated"]) == (4096, 1, True)
     last = [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in ("sun", " sun")]

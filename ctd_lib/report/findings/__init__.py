@@ -45,6 +45,8 @@ FINDINGS = (
 )
 _CLASSES = {HOLDS: "tip", FAILS: "danger", OPEN: "note", NOT_YET: "note"}
 """Colours of the boxes."""
+OVERVIEW = "findings"
+"""Name of the table of all statements."""
 COVERAGE = (
     Table(coverage.coverage, "Block by block of the plan: runs planned, done and missing, and the "
           "run time of those done."),
@@ -77,7 +79,7 @@ def write_all(profile: str = "quick") -> pd.DataFrame:
     made = overview(outcomes)
     marks = "; ".join(f"{mark}: {words}" for mark, words in paper.MARKS.items())
     caption = f"What the paper says, and what the study's records say. {marks}."
-    _write_piece(Piece("findings", caption, made), PROFILE)
+    _write_piece(Piece(OVERVIEW, caption, made), PROFILE)
     for table in COVERAGE:
         _write_piece(Piece(table.name, table.caption, table.build(study)), PROFILE)
     return made
