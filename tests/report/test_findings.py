@@ -170,6 +170,17 @@ def test_time_and_memory(load):
     assert answer(found, "memory").verdict == common.HOLDS
 
 
+def test_time_and_memory_of_the_papers_size_count_before_those_of_the_study(load):
+    made = [one for one in toy_records.make() if one["kind"] == "systems"]
+    study = [one | {"profile": "study"} for one in made]
+    found = findings.time_and_memory(load(toy_study.measured() + study[:-1]))
+    assert answer(found, "time").because.endswith("models of the study's size")
+    found = findings.time_and_memory(load(study))
+    assert answer(found, "time").because.endswith("models of the paper's size")
+    frame = of(found, "finding_time_and_memory").set_index(["what", "models", "arch"])
+    assert frame.loc["time", "study's size", "lsg"]["change (%)"] == pytest.approx(-50)
+
+
 def test_global_attention_in_tagging(load):
     made = toy_study.main(["longformer"], ("wikigold", "litbank"))
     made += [
