@@ -5,9 +5,10 @@ Note:
     means of a segment's queries and keys are its landmarks. The matrix is softmax(Q K~')
     (softmax(Q~ K~'))^+ softmax(Q~ K'), its middle factor inverted by six iterations that start from
     the sequence alone, not from its batch, and a depthwise convolution of the values is added.
-    Padding is in no segment, no softmax and no convolution. Any length is taken; a sequence with
-    fewer tokens than landmarks has as many landmarks as tokens. `segment_means_seq_len` is not
-    used. There is no dropout of probabilities.
+    Padding is in no segment, no softmax and no convolution. Any length is taken. A sequence with no
+    more tokens than landmarks has its tokens as landmarks, and the product above is softmax(Q K')
+    itself; it gets just that, without the iterations' error. `segment_means_seq_len` is not used.
+    There is no dropout of probabilities.
 
     `public=True` computes what transformers 5 does: full attention where `num_landmarks ==
     segment_means_seq_len`, as in the published checkpoints; elsewhere only that one length, without
@@ -46,11 +47,13 @@ def pattern(config, length: int, global_tokens=()) -> Tensor:
 
 def attention_flops(config, length: int) -> int:
     """FLOP of products with landmarks, inverse and convolution, one sequence, all layers."""
-    landmarks, width = min(config.num_landmarks, length), config.hidden_size
+    landmarks, width = config.num_landmarks, config.hidden_size
+    convolution = 2 * length * (config.conv_kernel_size or 0) * width
+    if length <= landmarks:
+        return (4 * length**2 * width + convolution) * config.num_hidden_layers
     products = 8 * length * landmarks * width
     inverse = INVERSE_STEPS * 8 * landmarks**3 * config.num_attention_heads
     inverse += 2 * landmarks**2 * width
-    convolution = 2 * length * (config.conv_kernel_size or 0) * width
     return (products + inverse + convolution) * config.num_hidden_layers
 
 
@@ -87,6 +90,15 @@ class Plan:
             )
         if valid is None:
             valid = hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
+        short = valid.sum(1) <= config.num_landmarks  # (B,)
+        self.full = bool(short.all())
+        if self.full:
+            return
+        self.short = self.landmark = None
+        if short.any():
+            self.short = short[:, None, None, None]
+            landmark = valid.cumsum(1).clamp(1, config.num_landmarks) - 1
+            self.landmark = landmark[:, None, :, None]  # (B, 1, T, 1), of a short one's token
         self.means = segment_means(valid, config.num_landmarks).to(hidden.dtype)  # (B, L, T)
         used = self.means.any(-1)  # (B, L)
         self.landmarks = self.unpaired = None
@@ -132,6 +144,9 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
         context = F.scaled_dot_product_attention(
             query, key_landmarks, mixed.to(query.dtype), plan.landmarks
         )
+        if plan.short is not None:
+            exact = gathered.gather(2, plan.landmark.expand_as(context))
+            context = torch.where(plan.short, exact, context)
         return context.transpose(1, 2)
 
     def _inverse(self, query, key, plan):

@@ -38,17 +38,18 @@ def bigbird(length: int, block_size: int, drawn: list[list[int]] | None) -> Tens
 
 def nystromformer(query: Tensor, key: Tensor, value: Tensor, num_landmarks: int) -> Tensor:
     """One sequence without padding, (H, T, D)."""
-    count = min(num_landmarks, query.shape[1])
-    cuts = [-(-part * query.shape[1] // count) for part in range(count + 1)]
+    scale = query.shape[-1] ** -0.5
+    if query.shape[1] <= num_landmarks:
+        return (query @ key.transpose(1, 2) * scale).softmax(-1) @ value
+    cuts = [-(-part * query.shape[1] // num_landmarks) for part in range(num_landmarks + 1)]
     segments = list(itertools.pairwise(cuts))
     query_means, key_means = (
         torch.stack([x[:, a:b].mean(1) for a, b in segments], 1) for x in (query, key)
     )
-    scale = query.shape[-1] ** -0.5
     left = (query @ key_means.transpose(1, 2) * scale).softmax(-1)
     middle = (query_means @ key_means.transpose(1, 2) * scale).softmax(-1)
     right = (query_means @ key.transpose(1, 2) * scale).softmax(-1)
-    eye = torch.eye(count, dtype=query.dtype)
+    eye = torch.eye(num_landmarks, dtype=query.dtype)
     inverse = middle.transpose(1, 2) / middle.sum(1).max()
     for _ in range(6):
         step = middle @ inverse

@@ -82,6 +82,17 @@ def test_segments_are_as_equal_as_they_can_be(lengths, num_landmarks):
         assert length == 0 or sizes.max() - sizes.min() <= 1
 
 
+@pytest.mark.parametrize("own", [1, 13, 16])
+def test_a_sequence_of_no_more_tokens_than_landmarks_has_full_attention(own):
+    """As transformers computes it where it has a landmark a token; beside longer ones too."""
+    inputs = toys.batch(100, [own, 100])
+    expected = toys.nystromformer(own, own)(input_ids=inputs["input_ids"][:1, :own]).logits
+    model = attention.install(toys.nystromformer(16))
+    assert toys.relative(model(**inputs).logits[0, :own], expected[0]) < 2e-5
+    alone = model(input_ids=inputs["input_ids"][:1, :own]).logits
+    assert toys.relative(alone, expected) < 2e-5
+
+
 def test_public_refuses_what_transformers_cannot_do():
     model = attention.install(toys.nystromformer(8, 64), public=True)
     with pytest.raises(CtdError, match="takes 64 tokens and no padding"):

@@ -20,6 +20,10 @@ class Plan(NamedTuple):
     """Takes tokens to landmarks, (B, 1, L, T)."""
     used: Tensor
     """Which landmarks there are, (B, 1, 1, L)."""
+    short: Tensor
+    """Sequences whose tokens are their landmarks, (B, 1, 1, 1)."""
+    landmark: Tensor
+    """Of a token of such a sequence, (B, 1, T, 1)."""
 
 
 class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention):
@@ -37,6 +41,8 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
         gathered = plain.softmax(from_queries, key, value, plan.valid[:, None, None])
         mixed = _inverse(from_queries, from_keys, plan.used) @ gathered
         context = plain.softmax(query, from_keys, mixed, plan.used)
+        exact = gathered.gather(2, plan.landmark.expand_as(context))
+        context = torch.where(plan.short, exact, context)
         if self.conv_kernel_size is not None:
             context = context + self.conv(value)
         return (context.transpose(1, 2).flatten(2),)
@@ -65,8 +71,14 @@ class NystromformerModel(plain.Encoder, native.NystromformerModel):
 
     def plan(self, valid, is_global):
         """Padding and landmarks."""
-        means = fast.segment_means(valid, self.config.num_landmarks)
-        return Plan(valid, means.unsqueeze(1), means.any(-1)[:, None, None])
+        landmarks = self.config.num_landmarks
+        means = fast.segment_means(valid, landmarks)
+        short = valid.sum(1) <= landmarks
+        landmark = valid.cumsum(1).clamp(1, landmarks) - 1
+        return Plan(
+            valid, means.unsqueeze(1), means.any(-1)[:, None, None],
+            short[:, None, None, None], landmark[:, None, :, None],
+        )  # fmt: skip
 
 
 def install(model) -> None:
