@@ -1,7 +1,7 @@
 """Records of kind "systems" as tidy frames: every system's rows, and ratios between them.
 
 What was measured together lies in one record. A row that several records have counts once, from the
-one made with the profile's own parameters, else from the latest; rows of several machines stay
+one made with parameters that the profile names, else from the latest; rows of several machines stay
 apart.
 """
 
@@ -55,7 +55,7 @@ def shown(profile: str, kind: str | None) -> pd.DataFrame:
 def measured(found: pd.DataFrame) -> pd.DataFrame:
     """Every row of every record, those that count most last, with the columns `_COLUMNS`."""
     rows = []
-    for record in tidy.ranked(found, KIND).itertuples():
+    for record in tidy.ranked(found, KIND, variant=None).itertuples():
         own = {
             "machine": machine(record),
             "price_per_hour": record.params.get("price_per_hour"),
@@ -89,7 +89,7 @@ def ratios(found: pd.DataFrame) -> pd.DataFrame:
     by_side = {(row.record, *(getattr(row, name) for name in _SIDE)): row
                for row in every.itertuples()}  # fmt: skip
     made = []
-    for record in tidy.ranked(found, KIND).itertuples():
+    for record in tidy.ranked(found, KIND, variant=None).itertuples():
         for ratio in record.values["ratios"]:
             of, to = (by_side.get((record.key, *(ratio[side][name] for name in _SIDE)))
                       for side in ("of", "to"))  # fmt: skip

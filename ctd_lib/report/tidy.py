@@ -44,15 +44,20 @@ def select(records: pd.DataFrame, kind: str, variant: str = "") -> pd.DataFrame:
     return found.drop_duplicates(["arch", "role", "task", "seed"], keep="last")
 
 
-def ranked(records: pd.DataFrame, kind: str, variant: str = "") -> pd.DataFrame:
-    """All records of one kind and a variant, as in `select`, those that count most last."""
+def ranked(records: pd.DataFrame, kind: str, variant: str | None = "") -> pd.DataFrame:
+    """All records of one kind and a variant, as in `select`, those that count most last.
+
+    Args:
+        variant: None: of any.
+    """
     found = records[records.kind == kind]
     found = found.assign(
         variant=[variant_of(row) for row in found.itertuples()],
         date=[provenance["date"] for provenance in found.provenance],
     )
-    found = found[found.variant.eq(variant) | (found.variant.isna() & (variant == ""))]
-    # The profile's own parameters last, among them the latest.
+    if variant is not None:
+        found = found[found.variant.eq(variant) | (found.variant.isna() & (variant == ""))]
+    # Parameters that the profile names last, among them the latest.
     return found.sort_values(["variant", "date"], na_position="first")
 
 

@@ -91,7 +91,7 @@ def failures(records: pd.DataFrame) -> pd.DataFrame:
 def machines(records: pd.DataFrame) -> pd.DataFrame:
     """The machine of each run: its speed, how quiet it was, the energy it took."""
     rows = []
-    for record in systems.ordered(tidy.ranked(records, systems.KIND)).itertuples():
+    for record in systems.ordered(tidy.ranked(records, systems.KIND, variant=None)).itertuples():
         values = record.values["machine"]
         calibration, energy = values["calibration"], values["energy"]
         speeds = {
