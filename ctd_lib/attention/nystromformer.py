@@ -71,6 +71,17 @@ def segment_means(valid: Tensor, num_landmarks: int) -> Tensor:
     return member / member.sum(-1, keepdim=True).clamp(min=1)
 
 
+def own_landmarks(valid: Tensor, num_landmarks: int) -> tuple[Tensor, Tensor]:
+    """Sequences whose tokens are their landmarks, and which landmark is a token's.
+
+    Returns:
+        (B, 1, 1, 1) booleans, and (B, 1, T, 1) numbers that mean nothing in other sequences.
+    """
+    short = valid.sum(1) <= num_landmarks
+    landmark = valid.cumsum(1).clamp(1, num_landmarks) - 1
+    return short[:, None, None, None], landmark[:, None, :, None]
+
+
 class Plan:
     """What the layers share of one batch: padding, segments, landmarks in use."""
 
@@ -90,15 +101,11 @@ class Plan:
             )
         if valid is None:
             valid = hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
-        short = valid.sum(1) <= config.num_landmarks  # (B,)
-        self.full = bool(short.all())
+        self.short, self.landmark = own_landmarks(valid, config.num_landmarks)
+        self.full = bool(self.short.all())
         if self.full:
             return
-        self.short = self.landmark = None
-        if short.any():
-            self.short = short[:, None, None, None]
-            landmark = valid.cumsum(1).clamp(1, config.num_landmarks) - 1
-            self.landmark = landmark[:, None, :, None]  # (B, 1, T, 1), of a short one's token
+        self.mixed_lengths = bool(self.short.any())
         self.means = segment_means(valid, config.num_landmarks).to(hidden.dtype)  # (B, L, T)
         used = self.means.any(-1)  # (B, L)
         self.landmarks = self.unpaired = None
@@ -144,7 +151,7 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
         context = F.scaled_dot_product_attention(
             query, key_landmarks, mixed.to(query.dtype), plan.landmarks
         )
-        if plan.short is not None:
+        if plan.mixed_lengths:
             exact = gathered.gather(2, plan.landmark.expand_as(context))
             context = torch.where(plan.short, exact, context)
         return context.transpose(1, 2)

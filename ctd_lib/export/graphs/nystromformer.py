@@ -73,12 +73,8 @@ class NystromformerModel(plain.Encoder, native.NystromformerModel):
         """Padding and landmarks."""
         landmarks = self.config.num_landmarks
         means = fast.segment_means(valid, landmarks)
-        short = valid.sum(1) <= landmarks
-        landmark = valid.cumsum(1).clamp(1, landmarks) - 1
-        return Plan(
-            valid, means.unsqueeze(1), means.any(-1)[:, None, None],
-            short[:, None, None, None], landmark[:, None, :, None],
-        )  # fmt: skip
+        used = means.any(-1)[:, None, None]
+        return Plan(valid, means.unsqueeze(1), used, *fast.own_landmarks(valid, landmarks))
 
 
 def install(model) -> None:
