@@ -21,14 +21,13 @@ TARGETS = ("labels", "start_positions", "end_positions")
 
 
 @dataclass(frozen=True)
-class FinetuneResult:
+class Scored:
     """What one finetuned model reached."""
 
     scores: dict[str, float]
     """Every score of the task's family on the test part, 0 to 1 (correlations from -1)."""
     predictions: list[Any]
     """One per test example, in their order."""
-    log: train.TrainLog
     details: list[dict]
     """Of each test example what was right, what was predicted, and where (`tasks`)."""
     counts: dict[str, int]
@@ -39,6 +38,13 @@ class FinetuneResult:
     """What the cut leaves to reach of a score, where that is less than 1."""
     global_attention: str
     """Which tokens have it, or what the arch has in its place."""
+
+
+@dataclass(frozen=True)
+class FinetuneResult(Scored):
+    """The same, and how it got there."""
+
+    log: train.TrainLog
 
 
 class Encoded(NamedTuple):
@@ -82,7 +88,6 @@ def finetune(
     teacher: PreTrainedModel | None = None,
     task_distill_weight: float = 1.0,
     temperature: float = 2.0,
-    public_attention: bool = False,
     **options,
 ) -> FinetuneResult:
     """Train `model` in place on the train part, then predict and score the test part.
@@ -102,31 +107,22 @@ def finetune(
             (`task_distill`).
         task_distill_weight: weight of that term beside the task's own loss.
         temperature: of that term.
-        public_attention: predict with what transformers computes in evaluation where that is not
-            the arch (`as_public`).
         **options: those of `train.fit`.
 
     Raises:
         CtdError: a policy that the task or the arch does not have, or no training example with
             something to learn from in what is read.
     """
-    family = tasks.family(task_data)
-    policy, policy_name = _global_attention(model, family, global_attention)
-    max_length = min(max_length, models.max_length(model.config))
-    encoded = encoded or encode(task_data, tokenizer, max_length)
-    train_features = [feature for feature in encoded.train if feature["trainable"]]
+    reader = _Reader(model, task_data, tokenizer, max_length, global_attention, encoded)
+    train_features = [feature for feature in reader.encoded.train if feature["trainable"]]
     if not train_features:
         raise CtdError(
-            f"task {task_data.name}: no training example has its label in the first {max_length} "
-            "tokens; raise task_max_length or max_length."
+            f"task {task_data.name}: no training example has its label in the first "
+            f"{reader.max_length} tokens; raise task_max_length or max_length."
         )
-
-    def collate(features: list[dict]) -> train.Batch:
-        return family.collate(features, tokenizer.pad_token_id, policy)
-
     steps = epochs * -(-len(train_features) // batch_size)
     batches = (
-        collate(features)
+        reader.collate(features)
         for epoch in range(epochs)
         for features in bucketed(train_features, batch_size, random.Random(f"{seed}-{epoch}"))
     )
@@ -135,32 +131,71 @@ def finetune(
         teacher.to(model.device).eval()
     loss_fn = _loss_function(task_data.family, teacher, task_distill_weight, temperature)
     log = train.fit(model, loss_fn, batches, steps=steps, lr=lr, precision=precision, **options)
+    return FinetuneResult(**vars(_score(model, reader, batch_size, precision)), log=log)
 
-    test_features = sorted(encoded.test, key=_length, reverse=True)
-    test_batches = (
-        collate(test_features[start : start + batch_size])
-        for start in range(0, len(test_features), batch_size)
-    )
+
+def score(
+    model: PreTrainedModel,
+    task_data: tasks.TaskData,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int,
+    max_length: int,
+    precision: str = "float32",
+    global_attention: str | None = None,
+    encoded: Encoded | None = None,
+    public_attention: bool = False,
+) -> Scored:
+    """Predict and score the test part with a finetuned model; arguments as of `finetune`.
+
+    Args:
+        public_attention: predict with what transformers computes in evaluation where that is not
+            the arch (`as_public`).
+    """
+    reader = _Reader(model, task_data, tokenizer, max_length, global_attention, encoded)
     with as_public(model) if public_attention else nullcontext():
-        outputs = _outputs(model, test_batches, precision)
-        predictions = family.decode(test_features, outputs, task_data.test, task_data.labels)
-    survival = family.survival(test_features, task_data.test)
-    counts = {
-        "train_examples": len(task_data.train),
-        "test_examples": len(task_data.test),
-        "max_length": max_length,
-        **tasks.losses(test_features),
-        **{f"train_{name}": count for name, count in tasks.losses(encoded.train).items()},
-        **survival.counts,
-    }
-    return FinetuneResult(
-        scores=family.score(predictions, task_data.test),
+        return _score(model, reader, batch_size, precision)
+
+
+class _Reader:
+    """A task as one model reads it: features, cut at its length, and global attention."""
+
+    def __init__(self, model, task_data, tokenizer, max_length, global_attention, encoded):
+        self.data, self.family = task_data, tasks.family(task_data)
+        self.policy, self.policy_name = _global_attention(model, self.family, global_attention)
+        self.max_length = min(max_length, models.max_length(model.config))
+        self.encoded = encoded or encode(task_data, tokenizer, self.max_length)
+        self.padding = tokenizer.pad_token_id
+
+    def collate(self, features: list[dict]) -> train.Batch:
+        return self.family.collate(features, self.padding, self.policy)
+
+
+def _score(model: PreTrainedModel, reader: _Reader, batch_size: int, precision: str) -> Scored:
+    family, examples = reader.family, reader.data.test
+    features = sorted(reader.encoded.test, key=_length, reverse=True)
+    batches = (
+        reader.collate(features[start : start + batch_size])
+        for start in range(0, len(features), batch_size)
+    )
+    outputs = _outputs(model, batches, precision)
+    predictions = family.decode(features, outputs, examples, reader.data.labels)
+    survival = family.survival(features, examples)
+    losses_of_training = tasks.losses(reader.encoded.train)
+    return Scored(
+        scores=family.score(predictions, examples),
         predictions=predictions,
-        log=log,
-        details=family.details(test_features, predictions, task_data.test),
-        counts=counts,
+        details=family.details(features, predictions, examples),
+        counts={
+            "train_examples": len(reader.data.train),
+            "test_examples": len(examples),
+            "max_length": reader.max_length,
+            **tasks.losses(features),
+            **{f"train_{name}": count for name, count in losses_of_training.items()},
+            **survival.counts,
+        },
         upper_bounds=survival.bounds,
-        global_attention=policy_name,
+        global_attention=reader.policy_name,
     )
 
 

@@ -20,9 +20,13 @@ def finetune(p: params.FinetuneParams) -> Artifact:
         p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
         p.train_file, p.test_file, p.task_context,
     )  # fmt: skip
-    upstream = [model_of(p, p.role)]
-    if p.task_distill_weight:
-        upstream.append(_finetuned_teacher(p))
+    scored_only = p.test_attention != "ours"
+    if scored_only:
+        upstream = [finetune(replace(p, test_attention="ours", save_model=True))]
+    elif p.task_distill_weight:
+        upstream = [model_of(p, p.role), _finetuned_teacher(p)]
+    else:
+        upstream = [model_of(p, p.role)]
     max_length = min(p.task_max_length or data.max_length, p.max_length)
     seed = p.seed if p.finetune_seed is None else p.finetune_seed
     settings = params.own(p, params.FinetuneParams) | {
@@ -35,14 +39,24 @@ def finetune(p: params.FinetuneParams) -> Artifact:
         model = models.load(upstream[0].path, head, **_outputs(data))
         tokenizer = models.load_tokenizer(upstream[0].path)
         encoded = _encoded(data, tokenizer, min(max_length, models.max_length(model.config)))
-        result = finetuning.finetune(
-            model.to(runtime.device(p.device)), data, tokenizer, epochs=p.epochs,
-            lr=p.finetune_learning_rate, batch_size=p.finetune_batch_size, max_length=max_length,
-            seed=seed, global_attention=p.global_attention, encoded=encoded,
-            teacher=models.load(upstream[1].path, head) if upstream[1:] else None,
-            task_distill_weight=p.task_distill_weight, temperature=p.temperature,
-            public_attention=p.test_attention == "public", **training(p, folder),
-        )  # fmt: skip
+        reading = {
+            "batch_size": p.finetune_batch_size, "max_length": max_length, "encoded": encoded,
+            "global_attention": p.global_attention,
+        }  # fmt: skip
+        model.to(runtime.device(p.device))
+        if scored_only:
+            result = finetuning.score(
+                model, data, tokenizer, precision=p.precision, public_attention=True, **reading
+            )
+            seconds = upstream[0].values["seconds"]
+        else:
+            result = finetuning.finetune(
+                model, data, tokenizer, epochs=p.epochs, lr=p.finetune_learning_rate, seed=seed,
+                teacher=models.load(upstream[1].path, head) if upstream[1:] else None,
+                task_distill_weight=p.task_distill_weight, temperature=p.temperature,
+                **reading, **training(p, folder),
+            )  # fmt: skip
+            seconds = result.log.seconds
         rules = data.test[0].rules if data.family == "span-qa" else ""
         kept = predictions.Predictions(
             data.name, data.family, data.main_metric, rules, result.details
@@ -55,7 +69,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
             "score": result.scores[data.main_metric], "scores": result.scores,
             "upper_bound": result.upper_bounds.get(data.main_metric, 1.0),
             "upper_bounds": result.upper_bounds, "global_attention": result.global_attention,
-            "seconds": result.log.seconds, "source": _source(data), **result.counts,
+            "seconds": seconds, "source": _source(data), **result.counts,
         }  # fmt: skip
 
     label = f"{p.arch}-{p.role}-{p.task}"

@@ -75,3 +75,20 @@ def test_global_attention_is_recorded_and_refused_where_it_is_built_in(home, mak
         pipeline.finetune(
             make(params.FinetuneParams, arch="bigbird", global_attention="first", **tagging)
         )
+
+
+def test_scores_as_transformers_computes_are_of_the_same_weights(home, make, tagging):
+    chosen = make(
+        params.FinetuneParams,
+        arch="bigbird",
+        role="teacher",
+        test_attention="public",
+        **tagging,
+    )
+    artifact = pipeline.finetune(chosen)
+    manifest = json.loads((artifact.path / "manifest.json").read_text())
+    made = records.load("quick").query("kind == 'finetune'")
+    (ours,) = (row for row in made.itertuples() if row.params["test_attention"] == "ours")
+    assert manifest["upstream"] == [ours.key]
+    assert artifact.values["seconds"] == ours.values["seconds"]
+    assert not (artifact.path / pipeline.STEP_LOG).exists()
