@@ -19,6 +19,7 @@ class Floor(NamedTuple):
     batch_size: int
     lr: float
     context: str | None = None
+    precision: str = "float32"
 
 
 FLOORS = {
@@ -26,7 +27,7 @@ FLOORS = {
     "stsb": Floor("spearman", 0.82, None, 3, 16, 1e-4),
     "mrpc": Floor("accuracy", 0.76, None, 4, 16, 1e-4),
     "wikigold": Floor("entity_f1", 0.65, None, 6, 16, 2e-4, "sentence"),
-    "squad": Floor("f1", 0.55, None, 2, 12, 2e-4),
+    "squad": Floor("f1", 0.55, None, 2, 12, 2e-4, precision="bfloat16"),
 }
 
 
@@ -40,7 +41,7 @@ def run(name: str) -> bool:
     model = models.load(folder, tasks.family(data).HEAD, **outputs).to(runtime.device())
     result = finetune.finetune(
         model, data, models.load_tokenizer(folder), epochs=floor.epochs, lr=floor.lr,
-        batch_size=floor.batch_size, max_length=data.max_length,
+        batch_size=floor.batch_size, max_length=data.max_length, precision=floor.precision,
     )  # fmt: skip
     found = result.scores[floor.metric]
     print(f"{name} from {data.source}: {floor.metric} {found:.4f}, floor {floor.score}")
