@@ -53,7 +53,7 @@ def check(profile: str = "quick") -> None:
         for row in found[found.predictions.notna()].itertuples():
             records.check_predictions(row.path, row.predictions)
     generated = paths.book_generated()
-    shown = (*tables.TABLES, *benchmarks.TABLES, benchmarks.TRAINING, *findings.COVERAGE)
+    shown = (*tables.TABLES, *benchmarks.TABLES, *benchmarks.SCRIPTS.values(), *findings.COVERAGE)
     expected = [generated / "tables" / f"{table.name}.md" for table in shown]
     expected += [generated / "tables" / f"{name}.md" for name in (SUMMARY, findings.OVERVIEW)]
     expected += [generated / "findings" / f"{page.name}.md" for page in findings.FINDINGS]

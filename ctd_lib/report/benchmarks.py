@@ -137,6 +137,23 @@ def training_step(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def beside_steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """What training costs beside its steps: a batch of text, taking up a checkpoint."""
+    if rows.empty:
+        return _none("what")
+    return pd.DataFrame(
+        {
+            "what": rows.what,
+            "length (tokens)": rows.length,
+            "parameters (millions)": rows.parameters / 1e6,
+            "checkpoint (MiB)": rows.bytes / 2**20,
+            "mean (ms)": rows["mean"] * 1e3,
+            "highest (ms)": rows.highest * 1e3,
+            "times": rows.times,
+        }
+    )
+
+
 def speed(rows: pd.DataFrame) -> figures.Drawing:
     """Seconds of one forward in float32 over length: ours and the public implementations."""
     figure = Figure()
@@ -183,15 +200,22 @@ TRAINING = tables.Table(
     "One step of distillation: ours against a loop with transformers' own attention and all logits "
     "at once. Half the layers in the student, batch 1. Peak: all that the process holds.",
 )
+BESIDE = tables.Table(
+    beside_steps,
+    "What training costs beside its steps: the next batch of packed and masked text, from "
+    "documents that are tokenised and kept or tokenised as they come, and taking up a checkpoint.",
+)
+SCRIPTS = {"training": TRAINING, "overheads": BESIDE}
+"""The tables of other scripts than `attention`."""
 
 
 def write_all() -> dict[str, pd.DataFrame]:
     """Write the tables and the figure as files and page fragments; return the tables by name."""
     found = rows()
     built = {table.name: table.build(found) for table in TABLES}
-    built[TRAINING.name] = TRAINING.build(rows("training"))
+    built |= {table.name: table.build(rows(script)) for script, table in SCRIPTS.items()}
     note = "" if found.empty else f"Measured on: {'; '.join(sorted(found.machine.unique()))}."
-    for table in (*TABLES, TRAINING):
+    for table in (*TABLES, *SCRIPTS.values()):
         fragments.write_table(table.name, table.caption, built[table.name], FOLDER, note)
     with mpl.rc_context(figures.STYLE):
         drawing = speed(found)

@@ -138,3 +138,14 @@ def test_a_training_step_is_set_beside_the_plain_loop(folder):
     assert line["times as fast"] == "4.00 (3.50 to 4.50)"
     assert (line["peak, ours (MiB)"], line["peak, plain (MiB)"]) == (10, 40)
     assert line["peak, ours / plain"] == "0.25"
+
+
+def test_what_training_costs_beside_its_steps(folder):
+    times = {"mean": 0.002, "highest": 0.01, "times": 40}
+    batch = {"what": "batch, kept", "length": 4096} | times
+    resume = {"what": "resume", "parameters": 10**7, "bytes": 2**27} | times
+    write(folder / "overheads-toy.json", [batch, resume])
+    table = benchmarks.beside_steps(benchmarks.rows("overheads")).set_index("what")
+    assert table.loc["batch, kept", "mean (ms)"] == pytest.approx(2)
+    assert table.loc["resume", "checkpoint (MiB)"] == 128
+    assert table.loc["resume", "parameters (millions)"] == 10
