@@ -52,10 +52,13 @@ def device(name: str = "auto"):
 def keep_freed_memory() -> None:
     """Let this process reuse the memory that it frees, where the C library is glibc.
 
-    A training step allocates the same megabytes again and again. By default glibc gives larger ones
-    back to the system, which hands them out page by page, each filled with zeros: a fifth of a
-    step's time on the CPU. Blocks above 256 MiB still go back; those of a step, like the gradient
-    of the embeddings, are smaller.
+    Steps on full sequences allocate the same megabytes again and again. By default glibc gives
+    larger ones back to the system, which hands them out page by page, each filled with zeros: a
+    fifth of a step's time on the CPU. Blocks above 256 MiB still go back; those of a step, like the
+    gradient of the embeddings, are smaller.
+
+    Not for steps on sequences of many lengths: what one frees does not fit the next, so that memory
+    grows, and no time is won.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

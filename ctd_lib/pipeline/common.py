@@ -82,6 +82,8 @@ def full_training(p: params.PretrainParams, folder: Path, evaluate: Callable[[],
     evaluation = None
     if p.evaluate_every:
         evaluation = train.Evaluation(evaluate, p.evaluate_every, p.patience)
+    if p.cross_documents:  # every sequence is full: the steps allocate alike
+        runtime.keep_freed_memory()
     return training(p, folder) | {
         "accumulation": p.accumulation,
         "tokens_per_update": p.tokens_per_update,

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ctd_lib import processes, runtime
+from ctd_lib import processes
 from ctd_lib.errors import CtdError
 from ctd_lib.training import updates
 from ctd_lib.training.engine import PRECISIONS, Engine, LossFunction, autocast
@@ -115,7 +115,6 @@ def fit(
             gradient is not finite; the weights are then those of the step before.
     """
     _check_options(steps, schedule, accumulation, tokens_per_update)
-    runtime.keep_freed_memory()
     world, rank = processes.count(), processes.rank()
     accelerator = _accelerator(tensorboard)
     engine = Engine(
