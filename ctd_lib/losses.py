@@ -10,7 +10,7 @@ update (`Totals`), so that the terms of its micro-batches and processes add up t
 The logits of a long batch are the largest tensor of the whole step: 4096 tokens of a 50k
 vocabulary are 0.8 GB for the teacher and again for the student. `chunked_loss` gives the sum of
 the two vocabulary terms and its gradients from hidden states, a chunk of tokens at a time: the
-logits of a chunk are made once, used by both terms, differentiated and dropped.
+logits of a chunk are made once, used by both terms, and give way to their gradient.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,13 +19,17 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ctd_lib.attention.linear import linear
 from ctd_lib.errors import CtdError
+from ctd_lib.models import LmHead
 from ctd_lib.training.masking import IGNORED
 
 POSITIONS = ("all", "masked")
-CHUNK = 128  # tokens; of 64 to 512 the fastest on a CPU, where larger logits leave the heap
+CHUNK = 256  # tokens of one matrix product: fewer are slower, more hold more memory
+OUTPUTS = 8192  # rows of the weights' gradient at a time, where it is cast before it is added
+ROWS = 16  # tokens at a time between the products on a CPU: their logits stay in its cache
 Head = Callable[[Tensor], Tensor]  # (n, C) -> (n, V)
 Totals = Mapping[str, int]
 """Of a whole update: `tokens` that are not padding, `labels` that are to be predicted."""
@@ -95,12 +99,18 @@ class SoftTargets(Protocol):
     def at(self, used: Tensor) -> "SoftTargets":
         """Those of the n tokens where `used` (B, T) is true, flat."""
 
+    def of(self, rows: slice) -> "Said":
+        """What it says of some of the n tokens, worked out."""
+
+
+class Said(Protocol):
+    """What the teacher says of r tokens, to be compared with what the student says."""
+
     def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Of some of the n tokens the sum of the soft-target term, and its gradient.
+        """Of some of the r tokens the sum of the soft-target term, and its gradient.
 
         Args:
-            rows: which tokens.
-            logits: the student's at these (r, V), in float32.
+            logits: the student's at these tokens, in float32.
         """
 
 
@@ -115,10 +125,18 @@ class AllTargets:
         """See `SoftTargets`."""
         return AllTargets(self.hidden[used].detach(), self.head)
 
-    def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def of(self, rows: slice) -> "_Logits":
         """See `SoftTargets`."""
-        teacher_logits = self.head(self.hidden[rows]).float()
-        return _soft_target_sum(logits, teacher_logits, temperature)
+        return _Logits(self.head(self.hidden[rows]))
+
+
+@dataclass(frozen=True)
+class _Logits:
+    logits: Tensor  # (r, V)
+
+    def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """See `Said`."""
+        return _soft_target_sum(logits, self.logits[rows].float(), temperature)
 
 
 @dataclass(frozen=True)
@@ -137,15 +155,19 @@ class TopTargets:
         """See `SoftTargets`."""
         return TopTargets(self.ids[used], self.probabilities[used])
 
-    def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def of(self, rows: slice) -> "TopTargets":
         """See `SoftTargets`."""
+        return TopTargets(self.ids[rows], self.probabilities[rows])
+
+    def compare(self, rows: slice, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """See `Said`."""
         ids, teacher = self.ids[rows].long(), self.probabilities[rows].float()
         return _top_target_sum(logits, ids, teacher, temperature)
 
 
 def chunked_masked_lm_loss(
     hidden: Tensor,
-    head: nn.Module,
+    head: LmHead,
     labels: Tensor,
     totals: Totals | None = None,
     chunk: int = CHUNK,
@@ -156,7 +178,7 @@ def chunked_masked_lm_loss(
 
 def chunked_loss(
     hidden: Tensor,
-    head: nn.Module,
+    head: LmHead,
     labels: Tensor,
     targets: SoftTargets | None = None,
     mask: Tensor | None = None,
@@ -175,7 +197,7 @@ def chunked_loss(
 
     Args:
         hidden: the student's last hidden states (B, T, C).
-        head: the student's masked-LM head, (n, C) -> (n, V).
+        head: the student's masked-LM head.
         labels: (B, T), `IGNORED` where nothing is to be predicted.
         targets: the teacher's, of (B, T) tokens.
         mask: (B, T), true or 1 for the tokens that are not padding.
@@ -201,9 +223,8 @@ def chunked_loss(
         soft_target_weight=soft_target_weight / soft_target_tokens,
         temperature=temperature,
     )
-    parameters = [p for p in head.parameters() if p.requires_grad]
     loss, mlm, soft_target = _ChunkedSum.apply(
-        hidden[used], head, terms, chunk, torch.is_grad_enabled(), *parameters
+        head.transform(hidden[used]), head.decoder.weight, head.decoder.bias, terms, chunk
     )
     return VocabularyTerms(loss, mlm / mlm_tokens, soft_target / soft_target_tokens)
 
@@ -223,17 +244,31 @@ class _Terms:
         """What gradients are divided by until they are summed: so small, float16 loses them."""
         return max(self.mlm_weight, self.soft_target_weight) or 1.0
 
-    def __call__(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of `rows` the unweighted sums of both terms, and the weighted gradient, in units."""
+    def replace(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Of `rows` the unweighted sums of both terms.
+
+        The logits (r, V) are overwritten with the gradient of the weighted sum, in units.
+        """
+        said = None if self.targets is None else self.targets.of(rows)
         labels = self.labels[rows]
-        predicted = (labels != IGNORED).nonzero().squeeze(1)
-        mlm, gradient = _masked_lm_sum(logits[predicted], labels[predicted])
-        gradient *= self.mlm_weight / self.unit
-        if self.targets is None:
-            return mlm, torch.zeros_like(mlm), gradient
-        soft_target, soft_gradient = self.targets.compare(rows, logits, self.temperature)
-        soft_gradient *= self.soft_target_weight / self.unit
-        return mlm, soft_target, soft_gradient.index_add_(0, predicted, gradient)
+        mlm = soft_target = torch.zeros((), device=logits.device)
+        size = ROWS if logits.device.type == "cpu" else len(logits)
+        for start in range(0, len(logits), size):
+            some = slice(start, start + size)
+            few = logits[some].float()
+            predicted = (labels[some] != IGNORED).nonzero().squeeze(1)
+            more, at_predicted = _masked_lm_sum(few[predicted], labels[some][predicted])
+            mlm = mlm + more
+            at_predicted *= self.mlm_weight / self.unit
+            if said is None:
+                gradient = at_predicted
+            else:
+                more, gradient = said.compare(some, few, self.temperature)
+                soft_target = soft_target + more
+                gradient *= self.soft_target_weight / self.unit
+                gradient.index_add_(0, predicted, at_predicted)
+            logits[some] = gradient
+        return mlm, soft_target
 
 
 # The gradients of both sums are written down instead of left to autograd: half the passes over
@@ -277,36 +312,56 @@ def _top_target_sum(
 
 
 class _ChunkedSum(torch.autograd.Function):
-    """Runs the head and its backward pass chunk by chunk in forward; backward only scales."""
+    """The last linear layer and all after it, its backward pass included; backward only scales.
+
+    The gradient of the weights, as large as the embeddings, is added up in place.
+    """
 
     @staticmethod
-    def forward(ctx, hidden, head, terms, size, differentiate, *parameters):
-        mlm = soft_target = hidden.new_zeros((), dtype=torch.float32)
-        hidden_gradient = torch.zeros_like(hidden)
-        gradients = [torch.zeros_like(p) for p in parameters] if differentiate else []
-        for start in range(0, len(hidden), size):
+    def forward(ctx, x, weight, bias, terms, size):
+        found = [
+            torch.zeros_like(tensor) if wanted else None
+            for tensor, wanted in zip((x, weight, bias), ctx.needs_input_grad, strict=False)
+        ]
+        of_x, of_weight, of_bias = found
+        x, weight, bias = map(_as_computed, (x, weight, bias))
+        mlm = soft_target = torch.zeros((), device=x.device)
+        for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            with torch.set_grad_enabled(differentiate):
-                part = hidden[rows].detach().requires_grad_()
-                logits = head(part)
-            mlm_here, soft_target_here, gradient = terms(rows, logits.detach().float())
-            mlm = mlm + mlm_here
-            soft_target = soft_target + soft_target_here
-            if differentiate:
-                found = torch.autograd.grad(
-                    logits, [part, *parameters], gradient.to(logits.dtype), allow_unused=True
-                )
-                hidden_gradient[rows] = found[0]
-                for total, more in zip(gradients, found[1:], strict=True):
-                    if more is not None:
-                        total += more
-        for total in (hidden_gradient, *gradients):
-            total *= terms.unit
-        ctx.save_for_backward(hidden_gradient, *gradients)
+            logits = linear(x[rows], weight, bias)
+            mlm_here, soft_target_here = terms.replace(rows, logits)
+            mlm, soft_target = mlm + mlm_here, soft_target + soft_target_here
+            if of_x is not None:
+                of_x[rows] = logits @ weight
+            if of_weight is not None:
+                _add_product(of_weight, logits.t(), x[rows])
+            if of_bias is not None:
+                of_bias += logits.sum(0)
+        ctx.found, ctx.unit = found, terms.unit
         ctx.mark_non_differentiable(mlm, soft_target)
         return terms.mlm_weight * mlm + terms.soft_target_weight * soft_target, mlm, soft_target
 
     @staticmethod
     def backward(ctx, scale, *_):
-        hidden_gradient, *gradients = (gradient * scale for gradient in ctx.saved_tensors)
-        return hidden_gradient, None, None, None, None, *gradients
+        if ctx.found is None:
+            raise RuntimeError("chunked_loss can be differentiated once: its gradients are gone.")
+        found, ctx.found = ctx.found, None
+        scale = scale * ctx.unit
+        return *(None if x is None else x.mul_(scale) for x in found), None, None
+
+
+def _as_computed(tensor: Tensor) -> Tensor:
+    """Cast for a matrix product as autocast would, but once for all chunks."""
+    device = tensor.device.type
+    if not torch.is_autocast_enabled(device):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device))
+
+
+def _add_product(total: Tensor, one: Tensor, other: Tensor) -> None:
+    """total += one @ other; the product has the dtype of its factors."""
+    if one.dtype == total.dtype:
+        total.addmm_(one, other)
+        return
+    for part, factor in zip(total.split(OUTPUTS), one.split(OUTPUTS), strict=True):
+        part += factor @ other

@@ -2,13 +2,15 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -62,6 +64,19 @@ class Backbone:
     """One of FAMILIES."""
     has_lm_head: bool
     """False where the checkpoint held no masked-LM head: that of `model` is then untrained."""
+
+
+class LmHead(NamedTuple):
+    """A masked-LM head in its two parts."""
+
+    transform: Callable[[Tensor], Tensor]
+    """Hidden states (..., C) -> (..., C)."""
+    decoder: nn.Linear
+    """(..., C) -> logits (..., V); its weight may be that of the embeddings."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., V)"""
+        return self.decoder(self.transform(hidden))
 
 
 def load_backbone(path_or_id: str | Path) -> Backbone:
@@ -204,9 +219,12 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
     return encoder(model).encoder.layer
 
 
-def lm_head(model: PreTrainedModel) -> nn.Module:
-    """The masked-LM head: hidden states (..., C) to logits (..., V)."""
-    return model.lm_head if hasattr(model, "lm_head") else model.cls
+def lm_head(model: PreTrainedModel) -> LmHead:
+    """The masked-LM head."""
+    if not hasattr(model, "lm_head"):
+        return LmHead(model.cls.predictions.transform, model.cls.predictions.decoder)
+    head = model.lm_head
+    return LmHead(lambda hidden: head.layer_norm(F.gelu(head.dense(hidden))), head.decoder)
 
 
 def _from_pretrained(auto_class, path, config) -> tuple[PreTrainedModel, set[str]]:

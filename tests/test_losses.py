@@ -12,9 +12,14 @@ from transformers import BertConfig, BertForMaskedLM
 
 from ctd_lib import losses
 from ctd_lib.errors import CtdError
+from ctd_lib.models import LmHead, lm_head
 from ctd_lib.training.masking import IGNORED
 
 LOG2, LOG3 = math.log(2), math.log(3)
+
+
+def linear_head(width: int, vocabulary: int) -> LmHead:
+    return LmHead(nn.Identity(), nn.Linear(width, vocabulary))
 
 
 def test_soft_target_loss_by_hand():
@@ -74,7 +79,8 @@ def test_terms_are_float32_inside():
 
 def test_nothing_left_is_exactly_zero():
     hidden = torch.randn(2, 3, 4, requires_grad=True)
-    head = nn.Linear(4, 7)
+    head = linear_head(4, 7)
+    weight = head.decoder.weight
     none, labels = torch.zeros(2, 3), torch.full((2, 3), IGNORED)
     teacher = torch.randn(2, 3, 4)
     terms = (
@@ -85,11 +91,11 @@ def test_nothing_left_is_exactly_zero():
         losses.chunked_masked_lm_loss(hidden, head, labels),
     )
     for loss in terms:
-        hidden.grad = head.weight.grad = None
+        hidden.grad = weight.grad = None
         loss.backward()
         assert loss.item() == 0
         assert not hidden.grad.any()
-        assert head.weight.grad is None or not head.weight.grad.any()
+        assert weight.grad is None or not weight.grad.any()
 
 
 class TiedModel(nn.Module):
@@ -99,10 +105,13 @@ class TiedModel(nn.Module):
         super().__init__()
         self.embeddings = nn.Embedding(vocabulary, width)
         self.layer = nn.Linear(width, width)
-        self.head = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, vocabulary)
-        )
-        self.head[-1].weight = self.embeddings.weight
+        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.decoder = nn.Linear(width, vocabulary)
+        self.decoder.weight = self.embeddings.weight
+
+    @property
+    def head(self):
+        return LmHead(self.transform, self.decoder)
 
     def forward(self, input_ids):
         return self.layer(self.embeddings(input_ids)).tanh()
@@ -235,10 +244,11 @@ def test_top_targets_of_the_whole_vocabulary_are_the_soft_targets():
 def test_top_targets_far_from_the_student_stay_finite():
     logits = torch.zeros(1, 1, 5)
     logits[..., 0] = 200.0  # the student's rest mass is below the smallest float
-    hidden = logits.clone().requires_grad_()
+    hidden, head = logits.clone().requires_grad_(), linear_head(5, 5)
+    head.decoder.load_state_dict({"weight": torch.eye(5), "bias": torch.zeros(5)})
     targets = losses.TopTargets(torch.tensor([[[0]]]), torch.tensor([[[0.25]]]))
     loss = losses.chunked_loss(
-        hidden, nn.Identity(), torch.full((1, 1), IGNORED), targets, torch.ones(1, 1), temperature=1
+        hidden, head, torch.full((1, 1), IGNORED), targets, torch.ones(1, 1), temperature=1
     ).loss
     loss.backward()
     assert loss.isfinite() and hidden.grad.isfinite().all()
@@ -246,13 +256,13 @@ def test_top_targets_far_from_the_student_stay_finite():
 
 
 def test_small_gradients_survive_float16():
-    head, hidden = nn.Linear(8, 40), torch.randn(1, 10, 8, requires_grad=True)
+    head, hidden = linear_head(8, 40), torch.randn(1, 10, 8, requires_grad=True)
     labels, totals = torch.randint(40, (1, 10)), {"labels": 10**7, "tokens": 10**8}
     exact = losses.chunked_masked_lm_loss(hidden, head, labels, totals)
-    expected = torch.autograd.grad(exact, [hidden, head.weight])
+    expected = torch.autograd.grad(exact, [hidden, head.decoder.weight])
     with torch.autocast("cpu", torch.float16):
         loss = losses.chunked_masked_lm_loss(hidden, head, labels, totals)
-    found = torch.autograd.grad(loss, [hidden, head.weight])
+    found = torch.autograd.grad(loss, [hidden, head.decoder.weight])
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, atol=2e-2 * two.abs().max(), rtol=0.05)
 
@@ -269,34 +279,43 @@ def test_chunked_agrees_with_transformers_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         expected = gradients(model, model(input_ids, labels=labels).loss)
         hidden = model.bert(input_ids).last_hidden_state
-        found = gradients(model, losses.chunked_masked_lm_loss(hidden, model.cls, labels, chunk=4))
+        found = gradients(
+            model, losses.chunked_masked_lm_loss(hidden, lm_head(model), labels, chunk=4)
+        )
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-2)
 
 
-def test_no_logits_of_all_tokens_are_kept():
-    class Watched(nn.Linear):
-        largest = 0
+def test_no_logits_of_all_tokens_are_kept(monkeypatch):
+    made, saved = [], []
 
-        def forward(self, x):
-            self.largest = max(self.largest, len(x))
-            return super().forward(x)
+    def watched(x, weight, bias):
+        made.append(len(x))
+        return F.linear(x, weight, bias)
 
-    head, hidden = Watched(8, 40), torch.randn(1, 100, 8, requires_grad=True)
-    teacher_head = Watched(8, 40)
-    saved = []
+    monkeypatch.setattr(losses, "linear", watched)
+    head, hidden = linear_head(8, 40), torch.randn(1, 100, 8, requires_grad=True)
+    teacher_head = nn.Linear(8, 40)
+    teacher_head.register_forward_pre_hook(lambda _, args: made.append(len(args[0])))
     labels = torch.randint(40, (1, 100))
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: saved.append(t.shape) or t, lambda t: t
     ):
         targets = losses.AllTargets(torch.randn(1, 100, 8), teacher_head)
         losses.chunked_loss(hidden, head, labels, targets, torch.ones(1, 100), chunk=16)
-    assert head.largest == teacher_head.largest == 16
+    assert made == 12 * [16] + 2 * [4]
     assert (100, 40) not in saved and (1, 100, 40) not in saved
-    assert head.weight.shape in saved  # the gradients wait there for backward
+
+
+def test_gradients_are_given_once():
+    head, hidden = linear_head(8, 40), torch.randn(1, 10, 8, requires_grad=True)
+    loss = losses.chunked_masked_lm_loss(hidden, head, torch.randint(40, (1, 10)))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        loss.backward()
 
 
 def test_evaluation_needs_no_gradients():
-    head, hidden = nn.Linear(8, 40), torch.randn(1, 10, 8)
+    head, hidden = linear_head(8, 40), torch.randn(1, 10, 8)
     labels = torch.randint(40, (1, 10))
     with torch.inference_mode():
         loss = losses.chunked_masked_lm_loss(hidden, head, labels)
@@ -306,7 +325,7 @@ def test_evaluation_needs_no_gradients():
 
 
 def test_soft_targets_at_masked_positions_skip_the_others():
-    head, labels = nn.Linear(4, 9), torch.tensor([[3, IGNORED, IGNORED]])
+    head, labels = linear_head(4, 9), torch.tensor([[3, IGNORED, IGNORED]])
     hidden = torch.randn(1, 3, 4, requires_grad=True)
     targets = losses.AllTargets(torch.randn(1, 3, 4), head)
     losses.chunked_loss(
@@ -318,5 +337,5 @@ def test_soft_targets_at_masked_positions_skip_the_others():
 def test_unknown_positions():
     with pytest.raises(CtdError, match="'some' are unknown"):
         losses.chunked_loss(
-            torch.zeros(1, 1, 2), nn.Linear(2, 3), torch.zeros(1, 1, dtype=int), positions="some"
+            torch.zeros(1, 1, 2), linear_head(2, 3), torch.zeros(1, 1, dtype=int), positions="some"
         )

@@ -79,14 +79,19 @@ class _OneDnnLinear(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W' + b, (..., in) -> (..., out), by oneDNN where that is faster."""
+    if not _suits(x, weight):
+        return F.linear(x, weight, bias)
+    return _OneDnnLinear.apply(x, weight, bias)
+
+
 class Linear(Swapped, nn.Linear):
     """A linear layer, by oneDNN where that is faster."""
 
     def forward(self, input):
         """(..., in) -> (..., out)"""
-        if not _suits(input, self.weight):
-            return F.linear(input, self.weight, self.bias)
-        return _OneDnnLinear.apply(input, self.weight, self.bias)
+        return linear(input, self.weight, self.bias)
 
 
 class _Gelu(Swapped):
