@@ -17,6 +17,7 @@ from contender import DTYPES, Memory, set_segments
 
 from ctd_lib import attention, distill
 from ctd_lib.distillation.student import layer_map, student_from_teacher
+from ctd_lib.distillation.teacher import frozen
 from ctd_lib.training.masking import masked_batches
 
 STEPS = 10**6  # of the schedule; nobody asks for so many
@@ -123,6 +124,8 @@ def main():
             set_segments(teacher, given.length)
             set_segments(student, given.length)
         tokenizer = Tokenizer(given.vocabulary)
+        if given.kind == "ours":
+            teacher = frozen(teacher, given.dtype)
         print(json.dumps({"ready": True}), flush=True)
         if given.kind == "ours":
             distill.distill(

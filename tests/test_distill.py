@@ -8,6 +8,7 @@ from toy_teachers import batches, toy
 from ctd_lib import attention, distill, losses
 from ctd_lib.distill import Recipe
 from ctd_lib.distillation.student import student_from_teacher
+from ctd_lib.distillation.teacher import frozen
 from ctd_lib.errors import CtdError
 from ctd_lib.training import masking
 
@@ -49,6 +50,18 @@ def test_student_learns_and_teacher_stays(precision):
     torch.testing.assert_close(teacher.state_dict(), before, atol=0, rtol=0)
     assert teacher.training and all(p.requires_grad for p in teacher.parameters())
     assert log[-1]["soft_target"] < 0.7 * log[0]["soft_target"]
+
+
+def test_a_teacher_is_not_copied_where_its_weights_have_their_dtype():
+    teacher = toy()
+    asked = frozen(teacher, "float32")
+    assert not any(p.requires_grad for p in asked.parameters())
+    pairs = zip(teacher.parameters(), asked.parameters(), strict=True)
+    assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
+    rounded = frozen(teacher, "bfloat16")
+    assert {p.dtype for p in rounded.parameters()} == {torch.bfloat16}
+    again = zip(rounded.parameters(), frozen(rounded, "bfloat16").parameters(), strict=True)
+    assert all(one.data_ptr() == other.data_ptr() for one, other in again)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Linear layers and GELU at the machine's speed: oneDNN where it is faster, the GELU fused in.
 
-Outside of training the feed-forward layer takes some tokens at a time: its inner activations are
-the largest of a forward, and memory of that size comes from the system anew each time.
+The inner activations of the feed-forward layer are the largest of a forward. Outside of training it
+takes some tokens at a time, for memory of that size comes from the system anew each time. In
+training only the input of the GELU is kept for the backward pass, which makes the output again.
 
 PyTorch multiplies float32 matrices with MKL, which holds back on CPUs that are not Intel's. oneDNN,
 which PyTorch brings along too, is faster there. Results differ in the last bits, as between any two
@@ -9,6 +10,7 @@ orders of summation.
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -143,20 +145,50 @@ class RobertaIntermediate(_Intermediate, modeling_roberta.RobertaIntermediate):
     """RoBERTa's, with LSG attention."""
 
 
-def _some_at_a_time(feed_forward, hidden_states: Tensor) -> Tensor:
-    """A function of each token, (B, T, C) -> (B, T, C)."""
-    if torch.is_grad_enabled():
-        return feed_forward(hidden_states)
-    parts = hidden_states.flatten(0, -2).split(TOKENS)
-    return torch.cat([feed_forward(part) for part in parts]).view_as(hidden_states)
+class Dropout(Swapped, nn.Dropout):
+    """Dropout whose mask is booleans on a CPU too, where torch keeps a number an element."""
+
+    def forward(self, input):
+        """(...) -> (...)"""
+        if not self.training or not self.p or input.device.type != "cpu":
+            return super().forward(input)
+        return torch.native_dropout(input, self.p, True)[0]
+
+
+def _feed_forward(layer: nn.Module, native: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+    """The feed-forward half of a layer, (B, T, C) -> (B, T, C); `native` is what it stands for."""
+    if not torch.is_grad_enabled():
+        parts = hidden.flatten(0, -2).split(TOKENS)
+        return torch.cat([native(part) for part in parts]).view_as(hidden)
+    if layer.gradient_checkpointing:
+        return native(hidden)
+    activate = layer.intermediate.intermediate_act_fn
+    inner = layer.intermediate.dense(hidden)
+    activated = activate(inner)
+    with _made_again(activated, activate, inner):
+        return layer.output(activated, hidden)
+
+
+def _made_again(output: Tensor, function: Callable[[Tensor], Tensor], input: Tensor):
+    """Within, autograd does not keep `output`, and makes it by `function(input)` when it is due."""
+    place, size, input = output.data_ptr(), output.numel(), input.detach()
+
+    def pack(tensor: Tensor) -> Tensor | torch.Size:
+        same = tensor.data_ptr() == place and tensor.numel() == size
+        return tensor.shape if same else tensor
+
+    def unpack(packed: Tensor | torch.Size) -> Tensor:
+        return packed if isinstance(packed, Tensor) else function(input).view(packed)
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 class _Layer(Swapped):
-    """An encoder layer whose feed-forward half takes some tokens at a time."""
+    """An encoder layer whose feed-forward half needs less memory."""
 
     def feed_forward_chunk(self, attention_output):
         """(B, T, C) -> (B, T, C)"""
-        return _some_at_a_time(super().feed_forward_chunk, attention_output)
+        return _feed_forward(self, super().feed_forward_chunk, attention_output)
 
 
 class BertLayer(_Layer, modeling_bert.BertLayer):
@@ -172,7 +204,7 @@ class LongformerLayer(Swapped, modeling_longformer.LongformerLayer):
 
     def ff_chunk(self, attn_output):
         """(B, T, C) -> (B, T, C)"""
-        return _some_at_a_time(super().ff_chunk, attn_output)
+        return _feed_forward(self, super().ff_chunk, attn_output)
 
 
 class NystromformerLayer(_Layer, modeling_nystromformer.NystromformerLayer):
@@ -186,8 +218,9 @@ class RobertaLayer(_Layer, modeling_roberta.RobertaLayer):
 CLASSES = {
     ours.__bases__[-1]: ours
     for ours in (
-        Linear, GELUActivation, NewGELUActivation, GELUTanh, BertIntermediate, BigBirdIntermediate,
-        LongformerIntermediate, NystromformerIntermediate, RobertaIntermediate,
+        Linear, Dropout, GELUActivation, NewGELUActivation, GELUTanh,
+        BertIntermediate, BigBirdIntermediate, LongformerIntermediate, NystromformerIntermediate,
+        RobertaIntermediate,
         BertLayer, BigBirdLayer, LongformerLayer, NystromformerLayer, RobertaLayer,
     )
 }  # fmt: skip

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ctd_lib import models
@@ -42,9 +42,15 @@ class Outputs:
 
 
 def frozen(teacher: PreTrainedModel, precision: str) -> PreTrainedModel:
-    """A copy that is only asked; with "bfloat16" its weights are bfloat16 too."""
-    copied = copy.deepcopy(teacher).eval().requires_grad_(False)
-    return copied.bfloat16() if precision == "bfloat16" else copied
+    """A twin that is only asked; with "bfloat16" its weights are bfloat16 too.
+
+    Weights that have their dtype already are shared, not copied.
+    """
+    dtype = torch.bfloat16 if precision == "bfloat16" else None
+    shared: dict[int, object] = {id(buffer): buffer for buffer in teacher.buffers()}
+    for weight in teacher.parameters():
+        shared[id(weight)] = nn.Parameter(weight.detach().to(dtype=dtype), requires_grad=False)
+    return copy.deepcopy(teacher, shared).eval()
 
 
 def outputs(teacher: PreTrainedModel, batch: train.Batch, all_layers: bool = False) -> Outputs:

@@ -53,6 +53,8 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
         text = Text(corpora, tokenizer, p.max_length)
         held_out = Text(p.corpora, tokenizer, p.max_length)  # the same for any distill_corpora
         before = held_out.evaluate(student, p.precision)
+        of_teacher = held_out.evaluate(teacher, p.precision)
+        teacher = teachers.frozen(teacher, p.precision)  # float32 weights are of no more use
         # Opens the corpora in every process, before the main one reads them by itself.
         batches = text.batches(p.batch_size, p.seed, p.cross_documents)
         outputs = _outputs(p, upstream, text) if p.teacher_top_k else None
@@ -68,7 +70,7 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
             "layer_map": layer_map, "student_hidden_size": student.config.hidden_size,
             "parameters_teacher": measurement.parameters(teacher),
             "parameters_student": measurement.parameters(student),
-            "mlm_loss_teacher": held_out.evaluate(teacher, p.precision),
+            "mlm_loss_teacher": of_teacher,
             "mlm_loss_before": before,
             "mlm_loss_after": held_out.evaluate(student, p.precision),
             "terms_first": {name: log[0][name] for name in terms},

@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 import toys
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoModel,
@@ -94,6 +95,38 @@ def test_some_tokens_and_blocks_at_a_time_give_the_same(arch, monkeypatch):
         parts = model(**inputs).logits
     assert set(sizes) == {128, 300 - 2 * 128}
     assert toys.relative(parts, whole) < 1e-5
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_training_keeps_one_of_two_inner_activations(arch):
+    model = attention.install(toys.MODELS[arch]()).train()
+    inputs, kept = toys.batch(80), []
+    exact, gradients = toys.logits_and_gradients(model, inputs)
+    for module in model.modules():
+        if isinstance(module, linear._Intermediate):
+            module.intermediate_act_fn.register_forward_hook(
+                lambda module, given, out: kept.append(StorageWeakRef(out.untyped_storage()))
+            )
+    logits = model(**inputs).logits
+    assert kept and all(reference.expired() for reference in kept)
+    assert logits.requires_grad
+    attention.uninstall(model)
+    native, expected = toys.logits_and_gradients(model, inputs)
+    assert toys.relative(exact, native) < 1e-5
+    assert all(toys.relative(gradients[name], expected[name]) < 1e-4
+               for name in gradients if "key" not in name)  # fmt: skip
+
+
+def test_dropout_draws_as_torch_does():
+    ours, native = torch.nn.Dropout(0.3), torch.nn.Dropout(0.3)
+    ours.__class__ = linear.Dropout
+    x = torch.randn(4, 50)
+    found = []
+    for module in (ours, native):
+        torch.manual_seed(0)
+        found.append(module(x))
+    torch.testing.assert_close(*found)
+    assert ours.eval()(x) is x
 
 
 @pytest.mark.parametrize("arch", ARCHS)
