@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForMaskedLM
 from ctd_lib import losses
 from ctd_lib.errors import CtdError
 from ctd_lib.models import LmHead, lm_head
+from ctd_lib.soft_targets import AllTargets, TopTargets
 from ctd_lib.training.masking import IGNORED
 
 LOG2, LOG3 = math.log(2), math.log(3)
@@ -87,7 +88,7 @@ def test_nothing_left_is_exactly_zero():
         losses.soft_target_loss(head(hidden), head(teacher), none),
         losses.masked_lm_loss(head(hidden), labels),
         losses.hidden_cosine_loss(hidden, teacher, none),
-        losses.chunked_loss(hidden, head, labels, losses.AllTargets(teacher, head), none).loss,
+        losses.chunked_loss(hidden, head, labels, AllTargets(teacher, head), none).loss,
         losses.chunked_masked_lm_loss(hidden, head, labels),
     )
     for loss in terms:
@@ -147,7 +148,7 @@ def test_chunked_equals_plain(seed, chunk, positions, temperature, scale):
 
     terms = losses.chunked_loss(
         student(input_ids), student.head, labels,
-        losses.AllTargets(teacher_hidden, teacher.head), mask,
+        AllTargets(teacher_hidden, teacher.head), mask,
         mlm_weight=2, soft_target_weight=5, temperature=temperature, positions=positions,
         chunk=chunk,
     )  # fmt: skip
@@ -167,7 +168,7 @@ def test_parts_of_an_update_add_up(positions):
     totals = {"tokens": int(mask.sum()), "labels": int((labels != IGNORED).sum())}
 
     def loss(rows: slice, totals=None):
-        targets = losses.AllTargets(teacher(input_ids[rows]), teacher.head)
+        targets = AllTargets(teacher(input_ids[rows]), teacher.head)
         return losses.chunked_loss(
             student(input_ids[rows]), student.head, labels[rows], targets, mask[rows],
             positions=positions, totals=totals, chunk=4,
@@ -190,9 +191,9 @@ def test_parts_of_an_update_add_up(positions):
     torch.testing.assert_close(sum(cosine), whole)
 
 
-def top_targets(logits, k: int, temperature: float) -> losses.TopTargets:
+def top_targets(logits, k: int, temperature: float) -> TopTargets:
     top = (logits / temperature).softmax(-1).topk(k)
-    return losses.TopTargets(top.indices.int(), top.values)
+    return TopTargets(top.indices.int(), top.values)
 
 
 @pytest.mark.parametrize("k", [1, 3, 11])
@@ -230,7 +231,7 @@ def test_top_targets_of_the_whole_vocabulary_are_the_soft_targets():
     hidden = teacher(input_ids)
     found = []
     for targets in (
-        losses.AllTargets(hidden, teacher.head),
+        AllTargets(hidden, teacher.head),
         top_targets(teacher.head(hidden), 11, 2.0),
         top_targets(teacher.head(hidden), 4, 2.0),
     ):
@@ -246,7 +247,7 @@ def test_top_targets_far_from_the_student_stay_finite():
     logits[..., 0] = 200.0  # the student's rest mass is below the smallest float
     hidden, head = logits.clone().requires_grad_(), linear_head(5, 5)
     head.decoder.load_state_dict({"weight": torch.eye(5), "bias": torch.zeros(5)})
-    targets = losses.TopTargets(torch.tensor([[[0]]]), torch.tensor([[[0.25]]]))
+    targets = TopTargets(torch.tensor([[[0]]]), torch.tensor([[[0.25]]]))
     loss = losses.chunked_loss(
         hidden, head, torch.full((1, 1), IGNORED), targets, torch.ones(1, 1), temperature=1
     ).loss
@@ -300,7 +301,7 @@ def test_no_logits_of_all_tokens_are_kept(monkeypatch):
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: saved.append(t.shape) or t, lambda t: t
     ):
-        targets = losses.AllTargets(torch.randn(1, 100, 8), teacher_head)
+        targets = AllTargets(torch.randn(1, 100, 8), teacher_head)
         losses.chunked_loss(hidden, head, labels, targets, torch.ones(1, 100), chunk=16)
     assert made == 12 * [16] + 2 * [4]
     assert (100, 40) not in saved and (1, 100, 40) not in saved
@@ -327,7 +328,7 @@ def test_evaluation_needs_no_gradients():
 def test_soft_targets_at_masked_positions_skip_the_others():
     head, labels = linear_head(4, 9), torch.tensor([[3, IGNORED, IGNORED]])
     hidden = torch.randn(1, 3, 4, requires_grad=True)
-    targets = losses.AllTargets(torch.randn(1, 3, 4), head)
+    targets = AllTargets(torch.randn(1, 3, 4), head)
     losses.chunked_loss(
         hidden, head, labels, targets, torch.ones(1, 3), positions="masked"
     ).loss.backward()

@@ -22,7 +22,8 @@ from transformers import PreTrainedModel
 
 from ctd_lib import models
 from ctd_lib.errors import CtdError
-from ctd_lib.losses import CHUNK, AllTargets, SoftTargets, TopTargets
+from ctd_lib.losses import CHUNK
+from ctd_lib.soft_targets import AllTargets, SoftTargets, TopTargets
 from ctd_lib.training import loop as train
 from ctd_lib.training.masking import MaskedBatches
 
@@ -85,8 +86,7 @@ def write(
 
     Of every token the last hidden state in bfloat16, 2 C bytes, and the k most probable tokens of
     the soft targets, 8 k bytes: 1.6 kB at width 768 and k = 8, or 6.6 MB for 4096 tokens. Only k =
-    vocabulary keeps the soft targets whole; `losses.TopTargets` says what the student gets from
-    fewer.
+    vocabulary keeps the soft targets whole; `TopTargets` says what the student gets from fewer.
 
     Args:
         masked: the first batches of `masking.masked_batches`, as many as are to be kept.

@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from ctd_lib.report import tidy
-
 SCORES = {
     "cola": ("matthews_correlation",),
     "sst2": ("accuracy",),
@@ -27,7 +25,7 @@ def macro(records: pd.DataFrame) -> pd.DataFrame:
     """GLUE scores from records.
 
     Args:
-        records: as `records.load` gives them.
+        records: of finetunings, one a row, as `tidy.select` gives them.
 
     Returns:
         One row per arch, role and seed: the score of each task on its official dev part, and
@@ -35,7 +33,7 @@ def macro(records: pd.DataFrame) -> pd.DataFrame:
         that are not the official dev, do not count.
     """
     rows: dict[tuple, dict] = {}
-    for row in tidy.select(records, "finetune").itertuples():
+    for row in records.itertuples():
         if row.task in SCORES and _official(row):
             cell = rows.setdefault((row.arch, row.role, row.seed), {})
             cell[row.task] = task_score(row.task, row.values["scores"])

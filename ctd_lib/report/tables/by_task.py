@@ -51,7 +51,7 @@ def _interval(found: Comparison | None) -> dict:
 
 def glue(records: pd.DataFrame) -> pd.DataFrame:
     """The GLUE score and the tasks it is the mean of, each on its whole official dev part."""
-    found = glue_scores.macro(records)
+    found = glue_scores.macro(tidy.select(records, "finetune"))
     if found.empty:
         return cells.complete([], ["arch", "model", "GLUE (score)"])
     names = [*glue_scores.SCORES, "glue"]
