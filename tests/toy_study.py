@@ -12,8 +12,9 @@ from ctd_lib.scores import predictions
 EXAMPLES = 200
 TASKS = {
     "sst2": ("classification", "accuracy", 128, False),
+    "stsb": ("classification", "accuracy", 128, False),  # in truth graded, not right or wrong
     "mrpc": ("classification", "accuracy", 128, False),
-    "wikigold": ("tagging", "entity_f1", 512, False),
+    "wikigold": ("tagging", "entity_f1", 4096, False),
     "litbank": ("tagging", "entity_f1", 4096, False),
     "sec-filings": ("tagging", "entity_f1", 4096, False),
     "press-ner": ("tagging", "entity_f1", 4096, True),

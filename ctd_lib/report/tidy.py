@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ctd_lib import ARCHS, params
+from ctd_lib.tasks import registry
 
 LONG_CONTEXT = 512
 """A task whose examples may be longer than this many tokens is a long-context task."""
@@ -69,7 +70,7 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
         cell |= {
             row.role: row.values["score"],
             "metric": row.values["main_metric"],
-            "group": _group(row.values),
+            "group": _group(row.task, row.values),
             "test_examples": row.values["test_examples"],
             "source": row.source["name"],
             "synthetic": row.source["synthetic"],
@@ -189,7 +190,7 @@ def _expected(kind: str, variant: str, named: tuple) -> dict:
     return {name: value for name, value in values.items() if name not in _CHOSEN}
 
 
-def _group(values: dict) -> str:
-    if values["max_length"] <= LONG_CONTEXT:
+def _group(task: str, values: dict) -> str:
+    if values["max_length"] <= LONG_CONTEXT or task in registry.MOSTLY_SHORT:
         return SHORT
     return {"tagging": LONG_NER, "span-qa": LONG_QA}.get(values["family"], LONG_OTHER)

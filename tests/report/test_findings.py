@@ -7,7 +7,7 @@ import pytest
 import toy_records
 import toy_study
 
-from ctd_lib import paths, records
+from ctd_lib import paths, records, study
 from ctd_lib.report import findings, paper
 from ctd_lib.report.findings import common, pairs, recipes
 from ctd_lib.scores.bootstrap import Interval
@@ -150,6 +150,17 @@ def test_a_variant_is_compared_on_all_probes_or_not_at_all(load):
     [last] = paths.results("study").glob("finetune-*-short-text-*-litbank.json")
     last.unlink()
     assert answer(findings.text(records.load("study")), "text").verdict == common.NOT_YET
+
+
+def test_the_probes_are_those_of_the_matrix():
+    tasks = {}
+    for group, _ in study.matrix("study"):
+        for run in group:
+            if run.notebook == "04_finetune" and (name := run.parameters.get("variant")):
+                tasks.setdefault(name, set()).add(run.parameters["task"])
+    variants = {*recipes.LAYERS, *recipes.SIZES, *recipes.TEXTS, *recipes.ORDERS, *recipes.CONTROL,
+                *recipes.TERMS, *recipes.OTHER_TERMS, *recipes.FOR_LSG}  # fmt: skip
+    assert all(tasks[name] == set(recipes.PROBES) for name in variants)
 
 
 def test_a_better_rival_is_enough_against_the_recipe(load):

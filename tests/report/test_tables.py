@@ -328,10 +328,11 @@ def test_cells_are_rounded_by_their_unit(value, heading, shown):
 
 def test_groups_follow_the_papers():
     group = tidy._group
-    assert group({"family": "tagging", "max_length": 512}) == tidy.SHORT
-    assert group({"family": "tagging", "max_length": 4096}) == tidy.LONG_NER
-    assert group({"family": "span-qa", "max_length": 4096}) == tidy.LONG_QA
-    assert group({"family": "classification", "max_length": 4096}) not in tidy.GROUPS
+    assert group("gonerd", {"family": "tagging", "max_length": 512}) == tidy.SHORT
+    assert group("gonerd", {"family": "tagging", "max_length": 4096}) == tidy.LONG_NER
+    assert group("gonerd", {"family": "span-qa", "max_length": 4096}) == tidy.LONG_QA
+    assert group("gonerd", {"family": "classification", "max_length": 4096}) not in tidy.GROUPS
+    assert group("wikigold", {"family": "tagging", "max_length": 4096}) == tidy.SHORT
 
 
 def test_toy_records_have_the_profiles_own_parameters():

@@ -40,6 +40,8 @@ def _over_length(timings: pd.DataFrame, column: str, label: str) -> Figure:
             fillstyle="none" if student else "full",
             label=None if student or line.empty else arch,
         )
+    if timings.empty:  # a logarithmic axis needs a number
+        return figure
     lengths = sorted(timings.length.unique())
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")

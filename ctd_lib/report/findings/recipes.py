@@ -22,7 +22,7 @@ from ctd_lib.report.findings.drawings import Mark, forest
 from ctd_lib.report.findings.pairs import Cell, recipe_and_variant
 from ctd_lib.report.tables import cells
 
-PROBES = ("sst2", "mrpc", "wikigold", "litbank")
+PROBES = ("sst2", "stsb", "wikigold", "litbank")
 """Tasks that every variant is tried on."""
 LAYERS = ("odd-layers", "first-layers", "last-layers")
 SIZES = ("two-layers", "four-layers", "narrow")
