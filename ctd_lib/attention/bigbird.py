@@ -244,11 +244,11 @@ class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
             query, key, value = (
                 F.pad(x, (0, 0, 0, 0, 0, plan.padding)) for x in (query, key, value)
             )
-        chosen = None
-        if not plan.dense:
-            chosen = random_blocks(self.config, plan.count, self.seed).to(query.device)
-            if plan.public and not self.training:
-                chosen = torch.zeros_like(chosen)
+        if plan.dense:
+            return blocked.dense(query, key, value, plan.everything.squeeze(1))
+        chosen = random_blocks(self.config, plan.count, self.seed).to(query.device)
+        if plan.public and not self.training:
+            chosen = torch.zeros_like(chosen)
         batch = enumerate(zip(query, key, value, strict=True))
         return torch.stack(
             [self._sequence(*sequence, plan, item, chosen) for item, sequence in batch]
@@ -262,9 +262,6 @@ class BigBirdAttention(swap.Swapped, native.BigBirdAttention):
             return blocked.additive(allowed[item], dtype)
 
         everything = Part(*(x.transpose(0, 1)[None] for x in (key, value)), mask(plan.everything))
-        if plan.dense:
-            return blocked.attend(query, [everything])
-
         rows = torch.cat((query[:size], query[-size:]))
         first, last = blocked.attend(rows, [everything]).split(size)
         inner = plan.count - 2

@@ -70,6 +70,7 @@ class Plan:
         self.globals = [row.nonzero().squeeze(-1) for row in is_global]
         self.local = valid & ~is_global  # keys that are seen through the window, (B, T)
         self.uniform = bool((self.local == self.local[0]).all())
+        self.keys = valid[:, None, None]  # for full attention, (B, 1, 1, T)
         self._masks = {}
 
     def mask(self, item: int, window: int, block: int, dtype: torch.dtype) -> Tensor:
@@ -116,13 +117,15 @@ def tiling(length: int, window: int, block: int) -> tuple[int, int, int]:
 def _blocked(query, key, value, plan, window):
     """Window and global keys as two parts of one softmax, (B, T, H, D)."""
     length = query.shape[1]
+    if length <= window // 2 + 1:  # every window reaches every token
+        return blocked.dense(query, key, value, plan.keys if plan.padded else None)
     block = TRAINING_BLOCK if query.requires_grad else INFERENCE_BLOCK
     block = PRODUCTS_BLOCK if products.faster(query) else block
     block = length if length <= window + block else block
     count, size, before = tiling(length, window, block)
     contexts = []
-    for item, tokens in enumerate(plan.globals):
-        q, k, v = query[item], key[item], value[item]
+    batch = zip(query, key, value, plan.globals, strict=True)
+    for item, (q, k, v, tokens) in enumerate(batch):
         mask = plan.mask(item, window, block, q.dtype)
         local = (blocked.windows(x, count, size, block, before) for x in (k, v))
         parts = [blocked.Part(*local, mask)]

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
-from ctd_lib.attention.blocked import Part, additive, attend, windows
+from ctd_lib.attention.blocked import Part, additive, attend, dense, windows
 from ctd_lib.errors import CtdError
 
 MAX_GLOBAL_TOKENS = 512
@@ -120,22 +120,18 @@ def lsg_attention(
         (B, G + T, H, D)
     """
     if shared.local_masks is None:
-        return _full(query, key, value, shared.full_mask)
+        return dense(query, key, value, shared.full_mask)
     count = geometry.num_global_tokens
-    from_global = _full(query[:, :count], key, value, shared.full_mask)
+    from_global = dense(query[:, :count], key, value, shared.full_mask)
     length = query.shape[1] - count
     padding = (0, 0, 0, 0, 0, -length % geometry.block_size)
     rest = []
-    for index, local_mask in enumerate(shared.local_masks):
-        tokens = (pad(x[index, count:], padding) for x in (query, key, value))
-        front = (key[index, :count], value[index, :count])
-        rest.append(_blocks(*tokens, *front, shared.keep[index], local_mask, geometry)[:length])
+    batch = zip(query, key, value, shared.keep, shared.local_masks, strict=True)
+    for *tokens, keep, local_mask in batch:
+        front = (x[:count] for x in tokens[1:])
+        rows = (pad(x[count:], padding) for x in tokens)
+        rest.append(_blocks(*rows, *front, keep, local_mask, geometry)[:length])
     return torch.cat([from_global, torch.stack(rest)], dim=1)
-
-
-def _full(query, key, value, mask):
-    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
 
 
 def _blocks(query, key, value, front_key, front_value, keep, local_mask, geometry):

@@ -136,8 +136,7 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
         return (context.flatten(-2),)
 
     def _full(self, query, key, value, plan):
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-        return F.scaled_dot_product_attention(query, key, value, plan.keys).transpose(1, 2)
+        return blocked.dense(query, key, value, plan.keys)
 
     def _through_landmarks(self, query, key, value, plan):
         means = plan.means.to(query.dtype)

@@ -1,8 +1,9 @@
 """Blocked attention by plain matrix products, a few runs of queries at a time.
 
-The only way on devices without the CPU's fused kernel, and on most CPUs the faster one in bfloat16:
-the fused kernel multiplies small tiles, which bfloat16 hardware takes slowly. Scores are kept in
-the queries' dtype and only for the runs at work; the backward computes them again.
+The only way on devices without the CPU's fused kernel, and on many CPUs the faster one in bfloat16:
+the fused kernel multiplies small tiles, which bfloat16 hardware takes slowly, its backward most of
+all. Scores are kept in the queries' dtype and only for the runs at work; the backward computes them
+again, so that it may follow either forward.
 """
 
 import functools
@@ -15,6 +16,8 @@ from ctd_lib.attention import probe
 
 SCORES = {"cpu": 2**20, "cuda": 2**27}
 """Scores at work at a time, if one run has no more: what fits a CPU's cache, what fills a GPU."""
+LARGEST_RUN = 2**22
+"""Scores of one run, above which the fused kernel is the faster one on any CPU."""
 
 
 def faster(query: Tensor) -> bool:
@@ -22,6 +25,13 @@ def faster(query: Tensor) -> bool:
     if query.device.type != "cpu":
         return True
     return query.dtype == torch.bfloat16 and _faster_in_bfloat16()
+
+
+def faster_backward(query: Tensor, parts: list) -> bool:
+    """The same of the backward, after a forward by the fused kernel."""
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return False
+    return _scores(query, parts) <= LARGEST_RUN and _faster_backward_in_bfloat16()
 
 
 def forward(query: Tensor, parts: list, scale: float) -> Tensor:
@@ -66,9 +76,19 @@ def _runs(x: Tensor, parts: list) -> Tensor:
 
 def _groups(runs: Tensor, parts: list) -> Iterator[slice]:
     count, heads, queries, _ = runs.shape
-    scores = heads * queries * sum(part.key.shape[2] for part in parts)
-    size = max(1, SCORES.get(runs.device.type, SCORES["cuda"]) // scores)
+    at_a_time = SCORES.get(runs.device.type, SCORES["cuda"])
+    size = max(1, at_a_time // (heads * queries * _keys(parts)))
     return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _keys(parts: list) -> int:
+    return sum(part.key.shape[2] for part in parts)
+
+
+def _scores(query: Tensor, parts: list) -> int:
+    """Of one run of queries (T, H, D)."""
+    length, heads, _ = query.shape
+    return length // max(len(part.key) for part in parts) * heads * _keys(parts)
 
 
 def _weights(runs: Tensor, parts: list, chosen: slice, scale: float):
@@ -100,10 +120,28 @@ def _faster_in_bfloat16() -> bool:
     """Timed once a process on a few windows, in processor time of one thread (see linear.py)."""
     from ctd_lib.attention import blocked
 
+    query, parts = _example()
+    return probe.faster(
+        lambda: forward(query, parts, 0.125), lambda: blocked.fused(query, parts, 0.125)
+    )
+
+
+@functools.cache
+def _faster_backward_in_bfloat16() -> bool:
+    from ctd_lib.attention import blocked
+
+    query, parts = _example()
+    out, lse = blocked.fused(query, parts, 0.125)
+    return probe.faster(
+        lambda: backward(out, query, out, parts, 0.125),
+        lambda: blocked.fused_backward(out, query, out, lse, parts, 0.125),
+    )
+
+
+def _example() -> tuple[Tensor, list]:
+    from ctd_lib.attention import blocked
+
     query, key, value = torch.ones(3, 1024, 4, 64, dtype=torch.bfloat16)
     mask = torch.zeros(8, 1, 128, 640, dtype=query.dtype)
-    part = blocked.Part(*(blocked.windows(x, 8, 640, 128, 256) for x in (key, value)), mask)
-    return probe.faster(
-        lambda: forward(query, [part], 0.125),
-        lambda: blocked.fused_kernel(_runs(query, [part]), *part, 0.125),
-    )
+    local = (blocked.windows(x, 8, 640, 128, 256) for x in (key, value))
+    return query, [blocked.Part(*local, mask)]

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from ctd_lib import attention
-from ctd_lib.attention import bigbird, linear, swap
+from ctd_lib.attention import bigbird, linear, products
 from ctd_lib.errors import CtdError
 
 ARCHS = list(toys.MODELS)
@@ -170,16 +170,39 @@ def test_hidden_states_tuples_and_embeddings_as_in_transformers(arch):
     assert ours(ids, return_dict=False)[0].equal(ours(ids)[0])
 
 
-def test_full_attention_itself_is_left_alone():
-    model = BertModel(
-        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    ).eval()
-    ids = torch.arange(5)[None]
-    before = model(ids).last_hidden_state
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_full_attention_is_transformers_own(dropout, monkeypatch):
+    """With gradients by products, or by SDPA where probabilities are dropped."""
+    monkeypatch.setattr(products, "faster_backward", lambda query, parts: True)
+    config = BertConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=dropout,
+    )  # fmt: skip
+    plain = toys.spread(BertModel(config)).train()
+    model = copy.deepcopy(plain)
     assert attention.install(model) is model
-    assert not swap.swapped(model.encoder.layer[0].attention.self)
-    assert toys.relative(model(ids).last_hidden_state, before) < 1e-6
-    assert attention.pattern(model.config, 3).all()
+    inputs = {
+        "input_ids": torch.arange(10).view(2, 5),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
+    }
+    for each in (plain, model):
+        torch.manual_seed(0)  # of dropout
+        each(**inputs).last_hidden_state.pow(2).sum().backward()
+    theirs = dict(plain.named_parameters())
+    for name, ours in model.named_parameters():
+        if "pooler" not in name:
+            torch.testing.assert_close(ours.grad, theirs[name].grad, rtol=1e-4, atol=1e-4)
+    assert attention.pattern(config, 3).all()
+
+
+def test_full_attention_gives_its_probabilities():
+    config = BertConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+        attn_implementation="eager",
+    )  # fmt: skip
+    model = attention.install(BertModel(config).eval())
+    found = model(torch.arange(5)[None], output_attentions=True)
+    torch.testing.assert_close(found.attentions[0].sum(-1), torch.ones(1, 2, 5))
 
 
 def test_flops_of_the_published_shapes():
