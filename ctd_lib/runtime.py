@@ -113,7 +113,7 @@ def provenance(seconds: float) -> dict:
     """Where, when and from which code a number came; `seconds` is how long it took to make."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":!results")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "host": host(),

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,19 +89,22 @@ def _expand(profile: str, entry: dict) -> Iterator[Run]:
         yield Run(entry["notebook"], {"profile": profile} | dict(zip(grid, values, strict=True)))
 
 
-def run(profile: str, jobs: int | None = None, only: str = "") -> None:
+def run(profile: str, jobs: int | None = None, only: Sequence[str] = ("",)) -> None:
     """Run what is missing of a profile's matrix, then print the headline table.
 
     Args:
         jobs: runs at a time; None: one for each core, at most four.
-        only: run only those whose name contains this text.
+        only: run only those whose name contains one of these texts.
 
     Raises:
         CtdError: a run failed; what succeeded is kept.
     """
     cores = runtime.host()["cores"]
     jobs = jobs or min(cores, 4)
-    groups = [([r for r in runs if only in r.name], alone) for runs, alone in matrix(profile)]
+    groups = [
+        ([r for r in runs if any(text in r.name for text in only)], alone)
+        for runs, alone in matrix(profile)
+    ]
     total, number = sum(len(runs) for runs, _ in groups), itertools.count(1)
     for runs, alone in groups:
         workers = 1 if alone else jobs
@@ -187,7 +190,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("verb", choices=["run", "list"])
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--jobs", type=int, help="runs at a time")
-    parser.add_argument("--only", default="", help="only runs whose name contains this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="only runs whose name contains one of these"
+    )
     given = parser.parse_args(arguments)
     try:
         if given.verb == "list":
