@@ -30,6 +30,7 @@ _IDENTITY = [
     "machine", "system", "arch", "role", "implementation", "weights", "dtype", "layers", "length",
     "batch_size", "workload",
 ]  # fmt: skip
+RATIO_IDENTITY = ["what", "machine", "arch", "weights", "by", "dtype", "length"]
 _SIDE = ("system", "role", "implementation", "dtype", "length", "batch_size", "workload")
 _NUMBERS = (
     "ms", "low", "high", "p5", "p95", "tokens_per_second", "documents_per_second", "mib",
@@ -85,6 +86,11 @@ def ratios(found: pd.DataFrame) -> pd.DataFrame:
     in bfloat16 to the public teacher in float32) or "implementation" (our teacher to the public
     one). `of` is compared to `to`.
     """
+    return ordered(every_ratio(found).drop_duplicates(RATIO_IDENTITY, keep="last"))
+
+
+def every_ratio(found: pd.DataFrame) -> pd.DataFrame:
+    """The same, those that were measured several times each time, those that count most last."""
     every = alone(measured(found))
     by_side = {(row.record, *(getattr(row, name) for name in _SIDE)): row
                for row in every.itertuples()}  # fmt: skip
@@ -95,9 +101,7 @@ def ratios(found: pd.DataFrame) -> pd.DataFrame:
                       for side in ("of", "to"))  # fmt: skip
             if of and to and (what := _what(of, to)):
                 made.append({"what": what, **_compared(of, to, ratio)})
-    frame = pd.DataFrame(made, columns=list(_RATIO_COLUMNS))
-    identity = ["what", "machine", "arch", "weights", "by", "dtype", "length"]
-    return ordered(frame.drop_duplicates(identity, keep="last"))
+    return pd.DataFrame(made, columns=list(_RATIO_COLUMNS))
 
 
 def at_headline(frame: pd.DataFrame) -> pd.DataFrame:

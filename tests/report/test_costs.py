@@ -188,6 +188,27 @@ def test_workloads_and_machines(load, made):
     assert set(machines["matrix product, bfloat16 (GFLOP/s)"]) == {200.0}
 
 
+def test_batches_against_the_smallest(load, made):
+    table = tables.batches(load(made))
+    ours = {"system": "LSG", "role": "student", "implementation": "ours", "dtype": "float32"}
+    change = "change against the smallest batch (%)"
+    assert cell(table, change, **ours, **{"documents a batch": 1}) == "-"
+    assert cell(table, change, **ours, **{"documents a batch": 8}) == pytest.approx(0)
+    assert set(table["length (tokens)"]) == {512}
+
+
+def test_measured_again_it_lies_so_far_apart(load, made):
+    made, first = system_of(made, "longformer")
+    assert set(tables.repeated(load(made))["apart (%)"]) == {tables.NOT_RUN}
+    again = copy.deepcopy(first) | {"artifact": "again"}
+    again["params"]["seed"] = 1
+    for ratio in again["values"]["ratios"]:
+        ratio["ratio"] *= 1.02
+    table = tables.repeated(load([*made, again]))
+    assert set(table.arch) == {"longformer"} and set(table.measurements) == {2}
+    assert table["apart (%)"].astype(float).to_numpy() == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("kind", ["systems", "export", "measure"])
 def test_every_table_stands_on_one_kind_of_record(load, made, kind):
     found = load([r for r in made if r["kind"] == kind])

@@ -16,7 +16,14 @@ from ctd_lib.report.tables.cells import NOT_RUN as NOT_RUN
 from ctd_lib.report.tables.costs import latency, memory, parameters
 from ctd_lib.report.tables.deploy import TOKENS_PER_PAGE, choice, forms, price
 from ctd_lib.report.tables.making import conversion, runs, training
-from ctd_lib.report.tables.measured import failures, machines, references, workloads
+from ctd_lib.report.tables.measured import (
+    batches,
+    failures,
+    machines,
+    references,
+    repeated,
+    workloads,
+)
 from ctd_lib.report.tables.overview import claims, effects, headline
 from ctd_lib.report.tables.savings import (
     against_public,
@@ -83,6 +90,10 @@ TABLES = (
           "document in float32, as transformers runs them.", systems.KIND),
     Table(workloads, "Batches padded to the longest of their documents, against batches in which "
           "all are as long; padding does not count as tokens.", systems.KIND),
+    Table(batches, "Batches of several sizes, all documents as long: tokens a second of the whole "
+          "batch, and what the larger batch changes.", systems.KIND),
+    Table(repeated, "Measurements made more than once on one machine, on different days or after "
+          "another: how far their ratios of medians lie apart.", systems.KIND),
     Table(failures, "What could not be run, and why.", systems.KIND),
     Table(machines, "The machine of each run. A round is disturbed, and repeated, where a matrix "
           "product beside it was slow.", systems.KIND),

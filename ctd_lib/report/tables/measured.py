@@ -7,6 +7,12 @@ from ctd_lib.report.tables import cells
 
 SHORT = 512
 """Tokens at which systems are compared that read no more."""
+COMPARED = {
+    "distillation": "student to its teacher",
+    "replacement": "our student to the public teacher",
+    "implementation": "our teacher to the public one",
+}
+"""What each kind of ratio sets against each other."""
 
 
 def references(records: pd.DataFrame) -> pd.DataFrame:
@@ -73,6 +79,60 @@ def workloads(records: pd.DataFrame) -> pd.DataFrame:
             ("system", "all as long (tokens/s)", "short and long (tokens/s)"),
         )
     )
+
+
+def batches(records: pd.DataFrame) -> pd.DataFrame:
+    """Batches of several sizes, of documents that are all as long."""
+    rows = systems.rows(records)
+    rows = rows[(rows.workload == "fixed") & rows.ms.notna()]
+    names = ["machine", "weights", "system", "role", "implementation", "dtype", "length"]
+    table = []
+    for values, sizes in rows.groupby(names, sort=False):
+        sizes = sizes.sort_values("batch_size")
+        smallest = sizes.iloc[0]
+        for size in sizes.itertuples() if len(sizes) > 1 else ():
+            table.append(
+                dict(zip(names, values, strict=True)) | {
+                    "documents a batch": size.batch_size,
+                    "speed (tokens/s)": size.tokens_per_second,
+                    "change against the smallest batch (%)": "-"
+                    if size.batch_size == smallest.batch_size
+                    else tidy.change(smallest.tokens_per_second, size.tokens_per_second),
+                    "peak (MiB)": size.mib,
+                }
+            )  # fmt: skip
+    frame = pd.DataFrame(table).rename(columns={"length": "length (tokens)"})
+    return systems.only_if_several(
+        cells.complete(
+            frame.to_dict("records"), ("system", "documents a batch", "speed (tokens/s)")
+        )
+    )
+
+
+def repeated(records: pd.DataFrame) -> pd.DataFrame:
+    """Ratios that were measured more than once on one machine, and how far they lie apart."""
+    found = systems.at_headline(systems.every_ratio(records))
+    table = []
+    for keys, again in found.groupby(systems.RATIO_IDENTITY, sort=False):
+        if len(again) > 1:
+            ratio = 1 + again.change / 100
+            of = dict(zip(systems.RATIO_IDENTITY, keys, strict=True))
+            table.append(
+                {
+                    "machine": of["machine"],
+                    "weights": of["weights"],
+                    "arch": of["arch"],
+                    "compared": COMPARED[of["what"]],
+                    "implementation": of["by"],
+                    "dtype": of["dtype"],
+                    "length (tokens)": of["length"],
+                    "measurements": len(again),
+                    "lowest ratio": ratio.min(),
+                    "highest ratio": ratio.max(),
+                    "apart (%)": tidy.change(ratio.min(), ratio.max()),
+                }
+            )
+    return systems.only_if_several(cells.complete(table, ("arch", "compared", "apart (%)")))
 
 
 def failures(records: pd.DataFrame) -> pd.DataFrame:
