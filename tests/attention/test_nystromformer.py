@@ -104,3 +104,21 @@ def test_runs_in_bfloat16():
     inputs = toys.batch(90, [90, 40])
     exact = model(**inputs).logits[0]
     assert toys.relative(model.bfloat16()(**inputs).logits[0].float(), exact) < 0.1
+
+
+@pytest.mark.parametrize("taps", [1, 5, 65])
+@pytest.mark.parametrize("length", [1, 7, 64, 65, 200])
+def test_convolution_by_products_is_the_convolution(length, taps, monkeypatch):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 3, (taps, 1), padding=(taps // 2, 0), bias=False, groups=3).double()
+    value = torch.randn(2, length, 3, 4, dtype=torch.double, requires_grad=True)
+    weights = torch.randn(2, length, 3, 4, dtype=torch.double)
+
+    def both():
+        out = nystromformer.convolved(value, conv)
+        return out, *torch.autograd.grad(out, (value, conv.weight), weights)
+
+    theirs = both()
+    monkeypatch.setattr(torch, "bfloat16", torch.double)  # exact enough to tell any tap apart
+    for ours, wanted in zip(both(), theirs, strict=True):
+        torch.testing.assert_close(ours, wanted)
