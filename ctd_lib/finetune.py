@@ -92,7 +92,7 @@ def finetune(
 ) -> FinetuneResult:
     """Train `model` in place on the train part, then predict and score the test part.
 
-    Batches hold examples of like length and are padded to the longest.
+    Batches hold examples of like length and are padded to the longest, or a little more.
 
     Args:
         model: has the head that the task's family names, with an output per label.
@@ -168,7 +168,9 @@ class _Reader:
         self.padding = tokenizer.pad_token_id
 
     def collate(self, features: list[dict]) -> train.Batch:
-        return self.family.collate(features, self.padding, self.policy)
+        batch = self.family.collate(features, self.padding, self.policy)
+        length = tasks.common_length(batch["input_ids"].shape[1], self.max_length)
+        return tasks.widen(batch, length, self.padding)
 
 
 def _score(model: PreTrainedModel, reader: _Reader, batch_size: int, precision: str) -> Scored:

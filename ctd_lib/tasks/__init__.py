@@ -5,7 +5,9 @@ outputs into predictions, and predictions into scores. The three families have t
 encode, collate, decode, score, survival (what a cut leaves) and details (what `predictions` keeps).
 """
 
-from ctd_lib.tasks.features import losses, policy
+from ctd_lib.tasks.features import common_length, losses, policy, widen
 from ctd_lib.tasks.registry import FAMILIES, TASKS, TaskData, family, load
 
-__all__ = ["FAMILIES", "TASKS", "TaskData", "family", "load", "losses", "policy"]
+__all__ = [
+    "FAMILIES", "TASKS", "TaskData", "common_length", "family", "load", "losses", "policy", "widen",
+]  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from ctd_lib.errors import CtdError
 
@@ -72,6 +73,25 @@ def collate(
         chosen = _global_tokens(global_attention, positions, questions)
         batch["global_attention_mask"] = batch["attention_mask"] * chosen
     return batch
+
+
+def common_length(length: int, at_most: int) -> int:
+    """The next of few lengths, sixteen a doubling and multiples of 8, for batches to be padded to.
+
+    oneDNN makes kernels for every shape that it meets and keeps them: on sequences of 100 to 384
+    tokens a step took a fifth longer, and memory grew by 50 MB with every new length.
+    """
+    step = max(8, 1 << max(0, (length - 1).bit_length() - 5))
+    return min(-(-length // step) * step, at_most)
+
+
+def widen(batch: dict[str, torch.Tensor], length: int, pad_token_id: int) -> dict:
+    """A batch of `collate` with more padding: each (B, T) as (B, length)."""
+    fill = {"input_ids": pad_token_id, "labels": IGNORED_LABEL}
+    return {
+        name: x if x.ndim == 1 else F.pad(x, (0, length - x.shape[1]), value=fill.get(name, 0))
+        for name, x in batch.items()
+    }
 
 
 def _global_tokens(policy: str, positions: torch.Tensor, questions: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctd_lib import tasks
 from ctd_lib.errors import CtdError
@@ -55,3 +57,29 @@ def test_policies_that_there_are():
     for unknown in ("last", "every-0", "every-x"):
         with pytest.raises(CtdError, match="none, first, question, every-N"):
             features.policy(unknown, "first")
+
+
+@given(length=st.integers(1, 5000), at_most=st.integers(1, 5000))
+def test_common_lengths_hold_the_batch_and_waste_little(length, at_most):
+    common = features.common_length(length, max(length, at_most))
+    assert length <= common <= max(length, at_most)
+    assert common - length < max(8, length / 8)
+
+
+def test_common_lengths_are_few():
+    assert len({features.common_length(length, 4096) for length in range(1, 4097)}) == 16 * 6
+    assert features.common_length(300, 301) == 301
+
+
+def test_widened_padding_is_padding():
+    rows = [(8, 3), (5, 1)]
+    made = [{"input_ids": np.ones(n, np.int32), "question_tokens": q} for n, q in rows]
+    batch = features.collate(made, 7, "question") | {
+        "labels": torch.zeros(2, 8, dtype=torch.long), "start_positions": torch.tensor([1, 2]),
+    }  # fmt: skip
+    wide = features.widen(batch, 16, 7)
+    for name, value in {"input_ids": 7, "attention_mask": 0, "global_attention_mask": 0,
+                        "labels": features.IGNORED_LABEL}.items():  # fmt: skip
+        assert wide[name].shape == (2, 16) and set(wide[name][:, 8:].flatten().tolist()) == {value}
+        assert torch.equal(wide[name][:, :8], batch[name])
+    assert torch.equal(wide["start_positions"], batch["start_positions"])
