@@ -245,3 +245,11 @@ def write(made: list[dict], folder: Path, kept: bool = True) -> None:
             predictions.write(predicted(one["params"]["task"], one["params"]["role"]), file)
             one = one | {"predictions": hashlib.sha256(file.read_bytes()).hexdigest()}
         path.write_text(json.dumps(one))
+
+
+def cell(table, column, **where):
+    """The one cell of a column in the rows with these values."""
+    for name, value in where.items():
+        table = table[table[name] == value]
+    [value] = table[column]
+    return value

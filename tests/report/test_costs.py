@@ -6,11 +6,12 @@ import math
 import pandas as pd
 import pytest
 import toy_records
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from toy_records import cell
 
 from ctd_lib import ARCHS, params, paths
-from ctd_lib.report import candidates, fragments, paper, scaling, systems, tables
+from ctd_lib.report import fragments, paper, scaling, systems, tables
 
 SYSTEM_TABLES = [table for table in tables.TABLES if table.kind == systems.KIND]
 
@@ -29,13 +30,6 @@ def system_of(made, arch):
 
 def rows_of(record, **values):
     return [r for r in record["values"]["rows"] if values.items() <= r.items()]
-
-
-def cell(table, column, **where):
-    for name, value in where.items():
-        table = table[table[name] == value]
-    [value] = table[column]
-    return value
 
 
 def test_student_and_teacher_beside_the_paper(load, made):
@@ -260,71 +254,6 @@ def test_documents_pages_and_their_cost(load, made):
     # 1,600 tokens a second are 11,520 pages an hour, for 1.80.
     assert cell(table, "cost of a million pages", system="Longformer", **row) == "156.25"
     assert fragments.cell(3600, "documents (an hour)") == "3,600"
-
-
-def test_the_forms_of_an_export_and_of_its_encoder(load, made):
-    [record] = [r for r in made if r["kind"] == "export"]
-    encoder = copy.deepcopy(record)
-    encoder["params"]["finetuned"], encoder["artifact"] = False, "encoder"
-    for row in encoder["values"]["rows"]:
-        row["score"] = None
-    table = tables.forms(load([record, encoder]))
-    assert set(table["length (tokens)"]) == {4096}
-    int8 = {"form": "ONNX int8", "task": "conll2003"}
-    assert cell(table, "score kept (%)", **int8) == pytest.approx(95)
-    assert cell(table, "time, change (%)", **int8) == pytest.approx(-50)
-    assert cell(table, "memory of the forward (MiB)", **int8) == pytest.approx(512)
-    assert cell(table, "score kept (%)", form="ONNX int8", task="none: the encoder") == "-"
-
-
-def test_the_choice_for_a_length_and_a_budget(load):
-    made = toy_records.make()
-    for record in made:
-        named = record["params"]
-        if record["kind"] == "finetune" and (named["arch"], named["role"]) == ("lsg", "teacher"):
-            record["values"]["score"] = 0.9
-    table = tables.choice(load(made))
-    long = table[table["length (tokens)"] == 4096]
-    # The teacher of lsg is best, those of full attention are cheaper; others cost more for less.
-    assert [*zip(long["take"], long["model"], strict=True)] == [
-        ("lsg", "teacher"), ("full", "teacher"), ("full", "student"),
-    ]  # fmt: skip
-    assert set(long.over) == {f"2 long tasks {tables.SYNTHETIC_MARK}"}
-    assert set(table[table["length (tokens)"] == 512].over) == {"2 short tasks"}
-    assert list(long["time (ms)"]) == pytest.approx([7168, 4096, 2048])
-    assert list(long["documents (an hour)"]) == [502, 879, 1758]
-
-
-def test_trained_systems_of_ours_are_candidates_in_their_dtype(load):
-    made = toy_records.make()
-    [lsg] = [r for r in made if (r["kind"], r["params"]["arch"]) == ("systems", "lsg")]
-    for row in lsg["values"]["rows"]:
-        row["weights"] = "trained"
-    found = candidates.candidates(load(made)).set_index(["arch", "role", "dtype", "length"])
-    assert found.loc[("lsg", "student", "bfloat16", 4096), "ms"] == pytest.approx(896)
-    assert found.loc[("lsg", "student", "float32", 4096), "ms"] == pytest.approx(3584)
-    assert set(found.index.get_level_values("arch")[found.index.get_level_values("dtype")
-               == "bfloat16"]) == {"lsg"}  # fmt: skip
-
-
-costs = st.floats(1, 4).map(round) | st.just(math.nan)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 4), costs), min_size=1, max_size=8))
-def test_the_front_beats_all_others_and_nobody_beats_it(models):
-    rows = pd.DataFrame(models, columns=["score", "ms", "mib"])
-    best = candidates.front(rows)
-    assert list(best.score) == sorted(best.score, reverse=True)
-
-    def beats(a, b):
-        known = [(-a.score, -b.score), (a.ms, b.ms)]
-        known += [] if math.isnan(a.mib + b.mib) else [(a.mib, b.mib)]
-        return all(x <= y for x, y in known) and any(x < y for x, y in known)
-
-    every = list(rows.itertuples())
-    for one in every:
-        assert (one.Index in best.index) != any(beats(other, one) for other in every)
 
 
 @given(st.floats(0.1, 3), st.floats(0.01, 100))
