@@ -29,9 +29,14 @@ def faster(query: Tensor) -> bool:
 
 def faster_backward(query: Tensor, parts: list) -> bool:
     """The same of the backward, after a forward by the fused kernel."""
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+    return _small_in_bfloat16(query, parts) and _faster_backward_in_bfloat16()
+
+
+def faster_than_sdpa(query: Tensor, parts: list) -> bool:
+    """Whether full attention, a run a sequence, leaves SDPA for a faster forward or backward."""
+    if not _small_in_bfloat16(query, parts):
         return False
-    return _scores(query, parts) <= LARGEST_RUN and _faster_backward_in_bfloat16()
+    return faster(query) or (query.requires_grad and faster_backward(query, parts))
 
 
 def forward(query: Tensor, parts: list, scale: float) -> Tensor:
@@ -81,14 +86,15 @@ def _groups(runs: Tensor, parts: list) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
+def _small_in_bfloat16(query: Tensor, parts: list) -> bool:
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return False
+    length, heads, _ = query.shape
+    return length // max(len(part.key) for part in parts) * heads * _keys(parts) <= LARGEST_RUN
+
+
 def _keys(parts: list) -> int:
     return sum(part.key.shape[2] for part in parts)
-
-
-def _scores(query: Tensor, parts: list) -> int:
-    """Of one run of queries (T, H, D)."""
-    length, heads, _ = query.shape
-    return length // max(len(part.key) for part in parts) * heads * _keys(parts)
 
 
 def _weights(runs: Tensor, parts: list, chosen: slice, scale: float):

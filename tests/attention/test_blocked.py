@@ -93,6 +93,7 @@ def test_dense_attention_is_torchs_own(by_products, mask, batch, queries, keys, 
     seen[..., 0] = True
     given_mask = {"none": None, "booleans": seen, "additive": blocked.additive(seen, q.dtype)}[mask]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "faster_than_sdpa", lambda query, parts: by_products)
         patch.setattr(products, "faster_backward", lambda query, parts: by_products)
         ours = blocked.dense(q, k, v, given_mask)
         our_grads = grad(ours, (q, k, v), weights)
@@ -108,3 +109,4 @@ def test_products_never_take_long_dense_sequences():
     q = torch.empty(1, 4096, 12, 32, dtype=torch.bfloat16)
     part = blocked.Part(*(q.transpose(1, 2),) * 2)
     assert not products.faster_backward(q.flatten(0, 1), [part])
+    assert not products.faster_than_sdpa(q.flatten(0, 1), [part])

@@ -173,7 +173,8 @@ def test_hidden_states_tuples_and_embeddings_as_in_transformers(arch):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_full_attention_is_transformers_own(dropout, monkeypatch):
     """With gradients by products, or by SDPA where probabilities are dropped."""
-    monkeypatch.setattr(products, "faster_backward", lambda query, parts: True)
+    for name in ("faster_than_sdpa", "faster_backward"):
+        monkeypatch.setattr(products, name, lambda query, parts: True)
     config = BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=dropout,
