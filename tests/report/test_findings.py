@@ -1,5 +1,6 @@
 """Findings from toy records of the study: verdicts by rule, what is missing, what is marked."""
 
+import copy
 import math
 
 import numpy as np
@@ -190,6 +191,16 @@ def test_time_and_memory_of_the_papers_size_count_before_those_of_the_study(load
     assert answer(found, "time").because.endswith("models of the paper's size")
     frame = of(found, "finding_time_and_memory").set_index(["what", "models", "arch"])
     assert frame.loc["time", "study's size", "lsg"]["change (%)"] == pytest.approx(-50)
+
+
+def test_archs_of_several_machines_are_not_mixed(load):
+    made = [one | {"profile": "study"} for one in toy_records.make() if one["kind"] == "systems"]
+    elsewhere = copy.deepcopy(made[1]) | {"artifact": "elsewhere"}
+    elsewhere["provenance"]["host"] = made[1]["provenance"]["host"] | {"cpu": "another"}
+    for ratio in elsewhere["values"]["ratios"]:
+        ratio |= {"ratio": 0.9, "low": 0.9, "high": 0.9}
+    found = findings.time_and_memory(load([*made, elsewhere]))
+    assert answer(found, "time").ours.value == pytest.approx(-50)
 
 
 def test_global_attention_in_tagging(load):
