@@ -148,7 +148,7 @@ def test_a_variant_is_compared_on_all_probes_or_not_at_all(load):
     frame = of(found, "finding_text").set_index(["variant", "task"])
     assert frame.loc[("long-text", "sst2"), "change (score)"] == pytest.approx(0.60 - 0.88)
     assert frame.loc[("long-text", "mean"), "variant is"] == "lower"
-    [last] = paths.results("study").glob("finetune-*-short-text-*-litbank.json")
+    [last] = paths.results("study").glob("finetune-*-short-text-*-wikigold.json")
     last.unlink()
     assert answer(findings.text(records.load("study")), "text").verdict == common.NOT_YET
 
