@@ -1,12 +1,13 @@
 """One model on one task: its scores and predictions."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from ctd_lib import finetune as finetuning
 from ctd_lib import models, params, runtime, tasks
 from ctd_lib.errors import CtdError
-from ctd_lib.pipeline.common import PREDICTIONS, get_or_make, record, training
+from ctd_lib.pipeline.common import PREDICTIONS, STEP_LOG, get_or_make, record, training
 from ctd_lib.pipeline.distill import model_of
 from ctd_lib.pipeline.text import tokenizer_digest
 from ctd_lib.scores import predictions
@@ -49,6 +50,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
                 model, data, tokenizer, precision=p.precision, public_attention=True, **reading
             )
             seconds = upstream[0].values["seconds"]
+            shutil.copy(upstream[0].path / STEP_LOG, folder)  # of the training that is scored
         else:
             result = finetuning.finetune(
                 model, data, tokenizer, epochs=p.epochs, lr=p.finetune_learning_rate, seed=seed,
