@@ -5,6 +5,7 @@ one made with parameters that the profile names, else from the latest; rows of s
 apart.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
@@ -13,6 +14,8 @@ from ctd_lib import ARCHS, records
 from ctd_lib.report import tidy
 
 KIND = "systems"
+MARKS = re.compile(r"\((R|TM)\)| (CPU|Processor)\b")
+"""What makes a processor's name long and tells nothing."""
 COMMITTED = "study"
 """Profile whose records are shown where the report's own has none of a kind."""
 OURS = "ours"
@@ -162,9 +165,9 @@ def note(found: pd.DataFrame) -> str:
 def machine(record) -> str:
     """The processor that a record was measured on."""
     host, values = record.provenance["host"], record.values
-    return (
-        host["gpu"] if values["device"] == "cuda" else f"{host['cpu']}, {values['threads']} threads"
-    )
+    if values["device"] == "cuda":
+        return host["gpu"]
+    return f"{MARKS.sub('', host['cpu'])}, {values['threads']} threads"
 
 
 def by(system: str, implementation: str) -> str:

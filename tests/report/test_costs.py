@@ -182,6 +182,16 @@ def test_workloads_and_machines(load, made):
     assert set(machines["matrix product, bfloat16 (GFLOP/s)"]) == {200.0}
 
 
+@pytest.mark.parametrize(
+    ("cpu", "shown"),
+    [("Intel(R) Xeon(R) Processor", "Intel Xeon"), ("Core(TM) i7 CPU @ 2 GHz", "Core i7 @ 2 GHz")],
+)
+def test_a_processor_is_named_shortly(load, made, cpu, shown):
+    made, record = system_of(made, "lsg")
+    record["provenance"]["host"] = record["provenance"]["host"] | {"cpu": cpu}
+    assert f"{shown}, 2 threads" in set(systems.rows(load(made)).machine)
+
+
 def test_batches_against_the_smallest(load, made):
     table = tables.batches(load(made))
     ours = {"system": "LSG", "role": "student", "implementation": "ours", "dtype": "float32"}
