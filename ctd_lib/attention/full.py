@@ -1,6 +1,6 @@
 """Full attention, the reference: transformers' own, through SDPA.
 
-Only its backward may take another way, see `blocked.dense`.
+In training, short sequences may take another way to the same, see `blocked.dense`.
 """
 
 import torch
@@ -28,7 +28,7 @@ def attention_flops(config, length: int) -> int:
 
 
 class _SelfAttention(swap.Swapped):
-    """As it is outside of training, and with other kernels than SDPA's."""
+    """transformers' own where there are no gradients, or another kernel than SDPA is chosen."""
 
     def forward(self, hidden_states, attention_mask=None, past_key_values=None, **extra):
         """(B, T, C) and a mask (B, 1, T, T) -> ((B, T, C), None)."""

@@ -87,9 +87,9 @@ def own_landmarks(valid: Tensor, num_landmarks: int) -> tuple[Tensor, Tensor]:
 def convolved(value: Tensor, conv: torch.nn.Conv2d) -> Tensor:
     """The values convolved along the sequence, one kernel a head, (B, T, H, D).
 
-    In bfloat16 on a CPU by products with a band matrix, which has more to multiply and takes a
-    third of the time: oneDNN's convolution, its backward most of all, is slow with so long a
-    kernel.
+    In bfloat16 on a CPU by products with a band matrix, which have more to multiply and take less
+    time, of short sequences a third: oneDNN's convolution, its backward most of all, is slow with
+    so long a kernel.
     """
     if value.dtype != torch.bfloat16 or value.device.type != "cpu":
         return conv(value.transpose(1, 2)).transpose(1, 2)
