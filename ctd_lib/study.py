@@ -106,7 +106,10 @@ def run(profile: str, jobs: int | None = None, only: Sequence[str] = ("",)) -> N
         for runs, alone in matrix(profile)
     ]
     total, number = sum(len(runs) for runs, _ in groups), itertools.count(1)
-    for runs, alone in groups:
+    # No wait between groups that share the machine: a run whose artifact another one is making
+    # waits at its lock, and the order of the matrix makes that rare.
+    for alone, together in itertools.groupby(groups, key=lambda group: group[1]):
+        runs = [one for group, _ in together for one in group]
         workers = 1 if alone else jobs
         with ThreadPoolExecutor(workers) as pool:
             waiting = [pool.submit(_ensure, r, max(1, cores // workers)) for r in runs]

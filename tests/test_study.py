@@ -1,3 +1,5 @@
+import threading
+
 import nbformat
 import pandas as pd
 import pytest
@@ -82,3 +84,28 @@ def test_an_executed_notebook_without_a_record_or_of_a_changed_source_is_run_aga
     path = sources / "01_convert.ipynb"
     path.write_text(path.read_text().replace("no such thing", "another thing"))
     assert not study._up_to_date(run)
+
+
+def test_a_core_that_is_free_goes_on_with_the_next_group(sources, monkeypatch):
+    (sources / "matrix.yml").write_text(
+        "quick:\n"
+        "- {notebook: 01_convert, parameters: {arch: [full]}}\n"
+        "- {notebook: 02_pretrain, parameters: {arch: [full]}}\n"
+        "- {notebook: 05_measure, alone: true, parameters: {arch: [full]}}\n"
+    )
+    started, finished = {one: threading.Event() for one in ("02_pretrain", "05_measure")}, []
+
+    def ensure(one, threads):
+        started.get(one.notebook, threading.Event()).set()
+        if one.notebook == "01_convert":
+            assert started["02_pretrain"].wait(timeout=10), "the second group waited"
+            assert not started["05_measure"].is_set()
+        finished.append((one.notebook, threads))
+        return "done"
+
+    monkeypatch.setattr(study, "_ensure", ensure)
+    monkeypatch.setattr(study.runtime, "host", lambda: {"cores": 2})
+    monkeypatch.setattr(study.tables, "headline", lambda found: pd.DataFrame())
+    study.run("quick")
+    assert sorted(finished[:2]) == [("01_convert", 1), ("02_pretrain", 1)]
+    assert finished[2] == ("05_measure", 2)
