@@ -171,6 +171,8 @@ class FinetuneParams(DistillParams):
     """Your own training file, for the tasks classification, tagging and span-qa."""
     test_file: str | None = None
     """Your own test file, for the same tasks."""
+    first_task: str | None = None
+    """A task with the same answers on which the model is finetuned before; None: none."""
     train_examples: NonNegativeInt
     """Training examples used; 0: all."""
     test_examples: NonNegativeInt
@@ -287,6 +289,15 @@ def make(cls: type, **given: Any):
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"][:1])) or "?"
         raise CtdError(f"parameter {name} is {first['input']!r}: {first['msg']}.") from error
+
+
+def of_first_task(p: FinetuneParams) -> FinetuneParams:
+    """The finetuning on `first_task` that comes before `p`: with the sizes of that task."""
+    stages = names(DistillParams)
+    given = {name: getattr(p, name) for name in (*stages, "role", "global_attention")}
+    return make(
+        FinetuneParams, **given, task=p.first_task, finetune_seed=p.finetune_seed, save_model=True
+    )  # fmt: skip
 
 
 def from_namespace(cls: type, namespace: Mapping[str, Any]):

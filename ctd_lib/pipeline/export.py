@@ -14,7 +14,7 @@ from ctd_lib.errors import CtdError
 from ctd_lib.export import card, folder, forms, int8, onnx
 from ctd_lib.pipeline.common import MEANS, get_or_make, record
 from ctd_lib.pipeline.distill import model_of
-from ctd_lib.pipeline.finetune import finetune
+from ctd_lib.pipeline.finetune import finetune, task_data
 from ctd_lib.store import Artifact
 
 HUB = "model"
@@ -81,10 +81,7 @@ def _score(p: params.ExportParams, hub: Path, model) -> Callable[[forms.Run], fl
     """What gives each form of a finetuned model its score on the task's test part."""
     if not p.finetuned:
         return None
-    data = tasks.load(
-        p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
-        p.train_file, p.test_file, p.task_context,
-    )  # fmt: skip
+    data = task_data(p)
     policy = None
     if p.arch == "longformer":
         policy = tasks.policy(p.global_attention, tasks.family(data).GLOBAL_ATTENTION)

@@ -17,23 +17,20 @@ from ctd_lib.tasks import features
 
 def finetune(p: params.FinetuneParams) -> Artifact:
     """Scores and predictions of one model, teacher or student, on one task."""
-    data = tasks.load(  # first: a bad file is found before hours of training
-        p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
-        p.train_file, p.test_file, p.task_context,
-    )  # fmt: skip
+    data = task_data(p)  # first: a bad file is found before hours of training
     scored_only = p.test_attention != "ours"
     if scored_only:
         upstream = [finetune(replace(p, test_attention="ours", save_model=True))]
     elif p.task_distill_weight:
-        upstream = [model_of(p, p.role), _finetuned_teacher(p)]
+        upstream = [_start(p, data), _finetuned_teacher(p)]
     else:
-        upstream = [model_of(p, p.role)]
+        upstream = [_start(p, data)]
     max_length = min(p.task_max_length or data.max_length, p.max_length)
     seed = p.seed if p.finetune_seed is None else p.finetune_seed
     settings = params.own(p, params.FinetuneParams) | {
         "precision": p.precision, "max_length": max_length, "content": data.digest,
     }  # fmt: skip
-    del settings["finetune_seed"]
+    del settings["finetune_seed"], settings["first_task"]  # the seed below, and what is upstream
 
     def make(folder: Path) -> dict:
         head = tasks.family(data).HEAD
@@ -78,6 +75,32 @@ def finetune(p: params.FinetuneParams) -> Artifact:
     artifact = get_or_make("finetune", label, settings, upstream, seed, make)
     record("finetune", p, artifact)
     return artifact
+
+
+def task_data(p: params.FinetuneParams) -> tasks.TaskData:
+    """The examples of the task."""
+    return tasks.load(
+        p.task, p.data_source, p.train_examples or None, p.test_examples or None, p.seed,
+        p.train_file, p.test_file, p.task_context,
+    )  # fmt: skip
+
+
+def _start(p: params.FinetuneParams, data: tasks.TaskData) -> Artifact:
+    """What finetuning begins with: the model of the role, or that finetuned on the first task."""
+    if p.first_task is None:
+        return model_of(p, p.role)
+    first = params.of_first_task(p)
+    before = task_data(first)
+    if (before.family, before.labels) != (data.family, data.labels):
+        raise CtdError(
+            f"first_task {p.first_task} has other answers ({_answers(before)}) than task {p.task} "
+            f"({_answers(data)}); the head of one must fit the other."
+        )
+    return finetune(first)
+
+
+def _answers(data: tasks.TaskData) -> str:
+    return f"{data.family}: {', '.join(data.labels)}" if data.labels else data.family
 
 
 def _finetuned_teacher(p: params.FinetuneParams) -> Artifact:

@@ -14,8 +14,8 @@ from ctd_lib.report import tidy
 from ctd_lib.report.tables import cells
 
 BUDGET_COLUMNS = (
-    "stage", "task", "model", "steps", "tokens", "train examples", "epochs", "examples a step",
-    "test examples", "read up to (tokens)", "peak learning rate",
+    "stage", "task", "model", "steps", "tokens", "first finetuned on", "train examples", "epochs",
+    "examples a step", "test examples", "read up to (tokens)", "peak learning rate",
 )  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def _budget(row) -> dict:
         return found | {
             "task": row.task + (f" {cells.SYNTHETIC_MARK}" if row.source["synthetic"] else ""),
             "train examples": values["train_examples"],
+            "first finetuned on": given.get("first_task") or "-",
             "epochs": given["epochs"],
             "examples a step": given["finetune_batch_size"],
             "test examples": values["test_examples"],

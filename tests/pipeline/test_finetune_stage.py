@@ -1,6 +1,7 @@
 """The stage of finetuning: shared features, kept predictions, task distillation."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,13 @@ from ctd_lib.scores import bootstrap, predictions, where
 
 PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
 CONLL = "\n".join(f"{name}\tB-PER\nspoke\tO\nin\tO\n{city}\tB-LOC\n" for name, city in PEOPLE)
+
+
+def squad_file() -> dict:
+    context = "Ada spoke in Paris"
+    answers = [{"text": "Paris", "answer_start": context.index("Paris")}]
+    question = {"id": "1", "question": "Where ?", "answers": answers}
+    return {"data": [{"title": "a", "paragraphs": [{"context": context, "qas": [question]}]}]}
 
 
 def kept(artifact):
@@ -66,6 +74,30 @@ def test_task_distillation_takes_the_finetuned_teacher(home, make, tagging):
         pipeline.finetune(
             make(params.FinetuneParams, role="teacher", task_distill_weight=1.0, **tagging)
         )
+
+
+def test_a_first_task_is_finetuned_with_its_own_sizes_and_its_head_goes_on(home, make):
+    files = dict.fromkeys(("train_file", "test_file"), str(home / "a.json"))
+    (home / "a.json").write_text(json.dumps(squad_file()))
+    chosen = make(
+        params.FinetuneParams, arch="full", task="span-qa", first_task="press-qa", **files,
+        epochs=1, finetune_batch_size=2,
+    )  # fmt: skip
+    artifact = pipeline.finetune(chosen)
+    made = records.load("quick").query("kind == 'finetune'").set_index("task")
+    first, sizes = made.loc["press-qa"], params.profiles()["quick"]["tasks"]["press-qa"]
+    assert {name: first.params[name] for name in sizes} == sizes
+    manifest = json.loads((artifact.path / "manifest.json").read_text())
+    assert manifest["upstream"] == [first.key]
+    alone = pipeline.finetune(replace(chosen, first_task=None))
+    assert alone.key != artifact.key
+
+
+def test_a_first_task_with_other_answers_is_refused_before_training(home, make, tagging):
+    chosen = make(params.FinetuneParams, first_task="press-ner", **tagging)
+    with pytest.raises(CtdError, match="first_task press-ner has other answers"):
+        pipeline.finetune(chosen)
+    assert records.load("quick").empty
 
 
 def test_global_attention_is_recorded_and_refused_where_it_is_built_in(home, make, tagging):
