@@ -292,12 +292,10 @@ def make(cls: type, **given: Any):
 
 
 def of_first_task(p: FinetuneParams) -> FinetuneParams:
-    """The finetuning on `first_task` that comes before `p`: with the sizes of that task."""
-    stages = names(DistillParams)
-    given = {name: getattr(p, name) for name in (*stages, "role", "global_attention")}
-    return make(
-        FinetuneParams, **given, task=p.first_task, finetune_seed=p.finetune_seed, save_model=True
-    )  # fmt: skip
+    """The finetuning on `first_task` that comes before `p`: alike, with the sizes of that task."""
+    kept = "role", "global_attention", "task_distill_weight", "test_attention", "finetune_seed"
+    given = {name: getattr(p, name) for name in (*names(DistillParams), *kept)}
+    return make(FinetuneParams, **given, task=p.first_task, save_model=True)
 
 
 def from_namespace(cls: type, namespace: Mapping[str, Any]):

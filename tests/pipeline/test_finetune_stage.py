@@ -93,6 +93,16 @@ def test_a_first_task_is_finetuned_with_its_own_sizes_and_its_head_goes_on(home,
     assert alone.key != artifact.key
 
 
+@pytest.mark.parametrize("variant", ["public-attention", "task-distillation"])
+def test_what_is_not_of_the_recipe_is_no_part_of_the_first_task(variant):
+    # The weights that are scored, and the teacher of a student, are finetuned in the common way.
+    chosen = params.make(params.FinetuneParams, profile="study", variant=variant, task="hotpotqa")
+    common = replace(chosen, role="teacher", test_attention="ours", task_distill_weight=0.0)
+    first = params.of_first_task(common)
+    assert (first.task, first.role, first.first_task) == ("squad", "teacher", None)
+    assert (first.test_attention, first.task_distill_weight) == ("ours", 0.0)
+
+
 def test_a_first_task_with_other_answers_is_refused_before_training(home, make, tagging):
     chosen = make(params.FinetuneParams, first_task="press-ner", **tagging)
     with pytest.raises(CtdError, match="first_task press-ner has other answers"):
