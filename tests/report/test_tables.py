@@ -300,6 +300,15 @@ def test_files_say_what_the_frames_say(load):
         assert f"`results/{table.records or 'quick'}`" in page
 
 
+def test_a_table_of_what_was_not_run_has_headings_and_a_row(load):
+    # A table without them has no number, and a page that refers to it is not built.
+    found = load([r for r in toy_records.make() if r["kind"] not in ("measure", "systems")])
+    for table in tables.TABLES:
+        frame = table.build(found)
+        assert len(frame), table.name
+        assert len(frame.columns), table.name
+
+
 def test_writing_without_records_is_refused(load):
     load([])
     with pytest.raises(CtdError, match="no records"):
