@@ -90,6 +90,27 @@ def test_one_arch_missing_is_no_verdict(load):
     assert rows.loc[("mean", "lsg"), "score kept (%)"] == common.NOT_YET
 
 
+def test_a_task_that_one_arch_ran_moves_no_mean_over_archs(load):
+    def mean_of(made, arch):
+        frame = of(findings.short_tasks(load(made)), "finding_short_tasks")
+        return frame.set_index(["task", "arch"]).loc[("mean", arch)]
+
+    made = toy_study.main(tasks=("sst2", "wikigold"))
+    before = mean_of(made, "converted archs")
+    alone = made + toy_study.main(("bigbird",), ("mrpc",))
+    assert mean_of(alone, "converted archs").equals(before)
+    assert mean_of(alone, "bigbird")["counts"] == "3 tasks"
+
+
+def test_long_and_short_tasks_of_other_archs_are_not_compared(load):
+    long = toy_study.main(("longformer",), ("hotpotqa", "squad-long"))
+    found = findings.long_documents(load(toy_study.main(tasks=SHORT) + long))
+    assert answer(found, "long-qa-more").verdict == common.NOT_YET
+    rows = of(found, "finding_groups").set_index(["group", "arch"])["score kept (%)"]
+    assert rows["long QA", "converted archs"] == common.NOT_YET
+    assert rows["long QA", "longformer"] != common.NOT_YET
+
+
 def test_what_the_teacher_has_not_learned_does_not_count(load):
     made = toy_study.main(tasks=SHORT)
     for one in made:
