@@ -19,6 +19,9 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
     for task, of_task in all_scores.groupby("task", sort=True):
         for arch in ARCHS:
             found = of_task[of_task.arch == arch]
+            kept_of_teacher = tidy.kept_by(found, "task").mean()
+            if pd.isna(kept_of_teacher) and (task, arch) in compared:
+                kept_of_teacher = "-"  # of a teacher that scores 0
             rows.append(
                 {
                     "task": cells.marked(task, of_task),
@@ -27,7 +30,7 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
                     "arch": arch,
                     "teacher (score)": found.teacher.mean(),
                     "student (score)": found.student.mean(),
-                    "score kept (%)": tidy.kept_by(found, "task").mean(),
+                    "score kept (%)": kept_of_teacher,
                     **_interval(compared.get((task, arch))),
                     "seeds": found.seed.nunique() or None,
                     "test examples": cells.only(found.test_examples),

@@ -30,14 +30,12 @@ class Table:
         return self.build.__name__
 
 
-def complete(rows: Iterable[dict], columns: Iterable[str] = ()) -> pd.DataFrame:
+def complete(rows: Iterable[dict], columns: Iterable[str] = ("result",)) -> pd.DataFrame:
     """Rows as a table in which every empty cell says that it was not run.
 
-    A table without rows gets one of these columns.
+    A table without rows gets one of these columns: without any, it could not be referred to.
     """
-    rows = list(rows)
-    if not rows and columns:
-        rows = [dict.fromkeys(columns)]
+    rows = list(rows) or [dict.fromkeys(columns)]
     frame = pd.DataFrame(rows).astype(object)
     return frame.where(frame.notna(), NOT_RUN)
 

@@ -11,7 +11,7 @@ from ctd_lib.report.tables import cells
 def latency(records: pd.DataFrame) -> pd.DataFrame:
     """Median time of one forward over lengths, teacher beside student."""
     timings = tidy.timings(records)
-    rows = (
+    return cells.complete(
         {
             "length (tokens)": length,
             "arch": arch,
@@ -27,15 +27,12 @@ def latency(records: pd.DataFrame) -> pd.DataFrame:
         for length in sorted(timings.length.unique())
         for arch, teacher, student in tidy.pairs(timings, length)
     )
-    return cells.complete(
-        rows, ("length (tokens)", "arch", "teacher (ms)", "student (ms)", "change (%)")
-    )
 
 
 def memory(records: pd.DataFrame) -> pd.DataFrame:
     """Peak memory over lengths, teacher beside student."""
     timings = tidy.timings(records).dropna(subset="mib")
-    rows = (
+    return cells.complete(
         {
             "length (tokens)": length,
             "arch": arch,
@@ -45,9 +42,6 @@ def memory(records: pd.DataFrame) -> pd.DataFrame:
         }
         for length in sorted(timings.length.unique())
         for arch, teacher, student in tidy.pairs(timings, length)
-    )
-    return cells.complete(
-        rows, ("length (tokens)", "arch", "teacher (MiB)", "student (MiB)", "change (%)")
     )
 
 
