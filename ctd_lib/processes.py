@@ -13,6 +13,9 @@ from typing import Any
 PATIENCE = timedelta(days=1)  # the others may wait for hours while the main process tokenises
 
 _apart = False
+# Of `accelerate launch --use_fsdp`. Taken out, for accelerate would wrap models in its own way and
+# transformers load them in the main process only.
+_use_fsdp = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def count() -> int:
@@ -30,6 +33,11 @@ def rank() -> int:
 def is_main() -> bool:
     """Whether this process is the one that decides and writes."""
     return rank() == 0
+
+
+def sharded() -> bool:
+    """Whether the processes are to share the state of a training, not each to hold all of it."""
+    return _use_fsdp and count() > 1
 
 
 def from_main(value: Any = None) -> Any:

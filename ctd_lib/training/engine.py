@@ -1,5 +1,6 @@
 """One update of the weights: forward, backward, clipping, step; any precision, any process."""
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ctd_lib import processes
 from ctd_lib.errors import CtdError
-from ctd_lib.training import updates
+from ctd_lib.training import sharding, updates
 from ctd_lib.training.updates import Batch, Totals
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -24,6 +25,10 @@ class Engine:
     Args:
         model: where it is, it is trained; its parameters are float32.
         precision: one of PRECISIONS, for autocast; float16 with loss scaling.
+
+    Attributes:
+        trained: the module whose weights change: the model, or where it is sharded its twin, and
+            then the model's own weights are those of the last `gather`.
     """
 
     def __init__(
@@ -40,11 +45,18 @@ class Engine:
         self.precision, self.max_grad_norm = precision, max_grad_norm
         self.device = next(model.parameters()).device
         require_precision(precision, self.device)
-        self.optimizer = torch.optim.AdamW(_decay_groups(model, weight_decay), fused=True, **adamw)
+        self.sharded = processes.sharded()
+        self.trained = copy.deepcopy(model) if self.sharded else model
+        self.objective = _Objective(self.trained, loss_fn)
+        if self.sharded:
+            if precision == "float16":
+                raise CtdError("precision 'float16' is not for FSDP; use 'bfloat16' or 'float32'.")
+            sharding.shard(self.objective)
+        elif processes.count() > 1:
+            self.objective = accelerator.prepare_model(self.objective, device_placement=False)
+        groups = _decay_groups(self.trained, weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, fused=True, **adamw)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "float16")
-        self.objective = accelerator.prepare_model(
-            _Objective(model, loss_fn), device_placement=False
-        )
 
     def backward(self, window: list[Batch]) -> tuple[dict[str, float], Totals]:
         """Gradients of one update.
@@ -63,10 +75,11 @@ class Engine:
         for number, batch in enumerate(share, 1):
             batch = {name: x.to(self.device, non_blocking=True) for name, x in batch.items()}
             last = number == len(share)
-            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+            at_once = last or self.sharded  # a sharded gradient is never whole in one process
+            with nullcontext() if at_once else self.accelerator.no_sync(self.objective):
                 with autocast(self.device, self.precision):
                     loss, terms = self.objective(batch, totals)
-                # DDP takes the mean over the processes, where their sum is wanted.
+                # DDP and FSDP take the mean over the processes, where their sum is wanted.
                 self.scaler.scale(loss * (weight * world)).backward()
             for name, value in {"loss": loss, **terms}.items():
                 sums[name] = sums.get(name, 0) + value.detach().float() * weight
@@ -91,7 +104,8 @@ class Engine:
         """
         _require_finite(step, values)
         self.scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), self.max_grad_norm)
+        norm = float(sharding.whole(norm))
         if self.scaler.get_scale() <= 1:  # 1 too where there is no scaling
             _require_finite(step, values | {"gradient_norm": norm})
         for group in self.optimizer.param_groups:
@@ -100,6 +114,31 @@ class Engine:
         self.scaler.update()
         self.optimizer.zero_grad()
         return norm
+
+    def gather(self) -> None:
+        """Bring the model's weights up to date; every process must take part."""
+        if self.sharded:
+            sharding.gather(self.trained, self.model)
+
+    def moments(self) -> dict[int, dict[str, Tensor]]:
+        """What the optimizer knows of each parameter, whole, on the CPU; all must take part."""
+        state = self.optimizer.state_dict()["state"]
+        return {
+            index: {what: sharding.whole(x).cpu() for what, x in values.items()}
+            for index, values in state.items()
+        }
+
+    def restore(self, moments: dict[int, dict[str, Tensor]]) -> None:
+        """Go on from the model's weights as they are, and from an optimizer's whole moments."""
+        if self.sharded:
+            sharding.scatter(self.model, self.trained)
+        groups = self.optimizer.state_dict()["param_groups"]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state = {
+            index: {what: sharding.part(x, parameters[index]) for what, x in values.items()}
+            for index, values in moments.items()
+        }
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

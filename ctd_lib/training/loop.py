@@ -121,7 +121,7 @@ def fit(
         model, loss_fn, accelerator, precision, max_grad_norm, weight_decay,
         lr=lr, betas=betas, eps=epsilon,
     )  # fmt: skip
-    progress = Progress(model, engine.optimizer, engine.scaler, batches)
+    progress = Progress(engine, batches)
     seed, saved = torch.initial_seed(), time.monotonic()
     if checkpoints:
         folder = Path(processes.from_main(str(checkpoints.folder)))
@@ -129,7 +129,7 @@ def fit(
     windows = updates.windows(progress.remaining, accumulation, tokens_per_update)
     log = progress.log
     shown = StepLog(log, steps, log_path, description, accelerator if tensorboard else None)
-    with _training_mode(model, gradient_checkpointing), shown:
+    with _training_mode(engine.trained, gradient_checkpointing), shown:
         for step in range(len(log) + 1, steps + 1):
             if evaluation and progress.stale == evaluation.patience:
                 break
@@ -158,13 +158,15 @@ def fit(
             if evaluation:
                 row["evaluation"] = None
                 if step % evaluation.every == 0 or step == steps:
+                    engine.gather()
                     row["evaluation"] = _evaluate(model, evaluation)
                     progress.judge(row["evaluation"])
             shown.add(row)
             due = checkpoints and time.monotonic() - saved >= checkpoints.seconds
-            if due and processes.is_main():
+            if processes.from_main(due):
                 progress.save(folder)
                 saved = time.monotonic()
+    engine.gather()
     if evaluation:
         progress.take_best()
     return log
@@ -215,10 +217,11 @@ def _evaluate(model: nn.Module, evaluation: Evaluation) -> float:
     """The main process's value in all of them, so that they stop together."""
     value = None
     if processes.is_main():
+        before = model.training
         model.eval()
         with processes.apart():
             value = float(evaluation.function())
-        model.train()
+        model.train(before)
     return processes.from_main(value)
 
 

@@ -7,9 +7,12 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ctd_lib import processes
 from ctd_lib.training import checkpoint
+from ctd_lib.training.engine import Engine
+from ctd_lib.training.sharding import weights
 from ctd_lib.training.steplog import TrainLog
 from ctd_lib.training.updates import Batch
 
@@ -27,14 +30,8 @@ class Progress:
         stale: evaluations since the best one.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        batches: Iterable[Batch],
-    ):
-        self.model, self.optimizer, self.scaler, self.batches = model, optimizer, scaler, batches
+    def __init__(self, engine: Engine, batches: Iterable[Batch]):
+        self.engine, self.model, self.batches = engine, engine.model, batches
         self.log = TrainLog()
         self.taken = 0
         self.best: float | None = None
@@ -43,9 +40,16 @@ class Progress:
         self.remaining = iter(batches)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint; a disk that refuses is only a warning."""
+        """Write a checkpoint; every process takes part, the main one writes.
+
+        A disk that refuses is only a warning.
+        """
+        self.engine.gather()
+        moments = self.engine.moments()
+        if not processes.is_main():
+            return
         tensors = _prefixed(MODEL, weights(self.model)) | _prefixed(BEST, self._best_weights)
-        for index, values in self.optimizer.state_dict()["state"].items():
+        for index, values in moments.items():
             tensors |= _prefixed(f"{OPTIMIZER}{index}.", values)
         state = {
             "log": self.log,
@@ -53,7 +57,7 @@ class Progress:
             "place": self.batches.state_dict() if hasattr(self.batches, "state_dict") else None,
             "best": self.best,
             "stale": self.stale,
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.engine.scaler.state_dict(),
             "random": checkpoint.random_state(),
         }
         checkpoint.save(folder, len(self.log), tensors, state)
@@ -69,12 +73,11 @@ class Progress:
         for name, value in _without(OPTIMIZER, tensors).items():
             index, _, what = name.partition(".")
             moments[int(index)][what] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": dict(moments), "param_groups": groups})
+        self.engine.restore(moments)
         self._best_weights = _without(BEST, tensors)
         self.log = TrainLog(state["log"])
         self.taken, self.best, self.stale = state["taken"], state["best"], state["stale"]
-        self.scaler.load_state_dict(state["scaler"])
+        self.engine.scaler.load_state_dict(state["scaler"])
         if state["place"] is None:
             next(islice(self.remaining, self.taken, self.taken), None)
         else:
@@ -93,11 +96,6 @@ class Progress:
     def take_best(self) -> None:
         """Give the model the weights of the best evaluation."""
         _copy(self._best_weights, weights(self.model))
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, those that share memory once."""
-    return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 @torch.no_grad()

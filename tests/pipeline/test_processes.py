@@ -31,7 +31,7 @@ def chosen(tmp_path, toy, make):
     )  # fmt: skip
 
 
-def in_two_processes(stage, chosen, home):
+def in_two_processes(stage, chosen, home, how="--multi_gpu"):
     """What a stage's command says in two processes, with a home of their own."""
     command = home.with_suffix(".py")
     command.write_text(
@@ -40,7 +40,7 @@ def in_two_processes(stage, chosen, home):
     )
     given = {n: v for n, v in params.as_dict(chosen).items() if v is not None}
     options = [f"--{n}={v if isinstance(v, str) else json.dumps(v)}" for n, v in given.items()]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", how]
     launch += ["--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     done = subprocess.run(
@@ -85,21 +85,22 @@ def test_two_processes_equal_one(tmp_path, chosen, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "term"),
+    ("recipe", "term", "how"),
     [
-        ({"relation_weight": 1.0, "relation_layer": 1}, "relation"),
-        ({"teacher_top_k": 4}, "soft_target"),
+        ({"relation_weight": 1.0, "relation_layer": 1}, "relation", "--multi_gpu"),
+        ({"teacher_top_k": 4}, "soft_target", "--multi_gpu"),
+        ({"hidden_layers": "all", "gradient_checkpointing": True}, "cosine", "--use_fsdp"),
     ],
+    ids=["relations", "outputs on disk", "sharded"],
 )
-def test_a_recipe_in_two_processes_equals_one(tmp_path, chosen, monkeypatch, recipe, term):
-    """Relations between tokens, and the teacher's outputs on disk."""
+def test_a_recipe_in_two_processes_equals_one(tmp_path, chosen, monkeypatch, recipe, term, how):
     names = set(params.names(params.DistillParams))
     known = {n: v for n, v in params.as_dict(chosen).items() if n in names and v is not None}
     # One batch an update, which the processes share by its sequences.
     known |= {"accumulation": 1, "batch_size": 3, "pretrain_steps": 1, "distill_steps": 3}
     recipe = params.make(params.DistillParams, **known | recipe)
     homes = tmp_path / "one", tmp_path / "two"
-    said = in_two_processes("distill", recipe, homes[1])
+    said = in_two_processes("distill", recipe, homes[1], how)
     monkeypatch.setenv("CTD_HOME", str(homes[0]))
     pipeline.distill(recipe)
     # A student of this size begins so like its teacher that the first soft targets are rounding.
