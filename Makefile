@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NB ?= 03_distill
-ARCH ?= longformer
+ARCH ?= $(if $(filter 06_report,$(NB)),,longformer)
 PROFILE ?= quick
 OUT ?= book/runs/$(NB)$(addprefix -,$(ARCH)).ipynb
 

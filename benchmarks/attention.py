@@ -251,8 +251,10 @@ def save(rows: list[dict], args, seconds: float) -> None:
     """Writes rows to the output file, in the place of those of the same measurement."""
     same = ("group", "layers", "dtype", "length", "batch_size", "train")
     new = {tuple(row[name] for name in same) for row in rows}
-    kept = json.loads(args.output.read_text())["rows"] if args.output.is_file() else []
-    kept = [row for row in kept if tuple(row[name] for name in same) not in new]
+    before = json.loads(args.output.read_text()) if args.output.is_file() else {"rows": []}
+    # Rows that stay keep their own machine and commit.
+    kept = [{"provenance": before["provenance"]} | row for row in before["rows"]
+            if tuple(row[name] for name in same) not in new]  # fmt: skip
     content = {
         "hidden_size": args.hidden_size,
         "heads": args.heads,

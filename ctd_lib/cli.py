@@ -2,7 +2,8 @@
 
     accelerate launch --num_processes 2 -m ctd_lib.distill --arch longformer
 
-Options are the parameters of the notebook of the same stage, and do the same.
+Options are the parameters of the notebook of the same stage, and do the same; but where a variant
+changes a parameter, an option counts even if it says what is the default, as a notebook's cannot.
 """
 
 import argparse

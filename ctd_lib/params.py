@@ -30,7 +30,11 @@ Role = Literal["teacher", "student"]
 
 def _from_yaml(value: Any) -> Any:
     """Papermill's `-p lengths "[128, 512]"` arrives as text."""
-    return yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError as error:
+        what = getattr(error, "problem", "it cannot be read")
+        raise ValueError(f"no YAML ({what}); quote names with such signs") from None
 
 
 def _as_mix(value: Any) -> Any:
@@ -51,7 +55,7 @@ _dataclass = pydantic_dataclass(
 class ReportParams:
     profile: str = "quick"
     """Sizes of everything below: quick, study or paper."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of data order, masking and new weights."""
 
 
@@ -193,7 +197,7 @@ class FinetuneParams(DistillParams):
     """Weight of the finetuned teacher's soft targets while the student is finetuned."""
     test_attention: Literal["ours", "public"] = "ours"
     """At test time: ours, or public: what transformers computes where that is not the arch."""
-    finetune_seed: int | None = None
+    finetune_seed: NonNegativeInt | None = None
     """Seed of finetuning alone, on the same model and examples; None: that of everything."""
     save_model: bool = False
     """Keep the finetuned model in the artifact."""
@@ -280,11 +284,11 @@ def make(cls: type, **given: Any):
     if unknown := sorted(set(given) - set(known)):
         raise CtdError(f"unknown parameter {unknown[0]!r}; this notebook knows {', '.join(known)}.")
     sizes = dict(profiles()[profile])
-    sizes |= sizes.get("tasks", {}).get(given.get("task", _default(cls, "task")), {})
+    sizes |= sizes.get("tasks", {}).get(given.get("task", defaults(cls).get("task")), {})
     sizes |= _changes(profile, given.get("variant", ""))
-    defaults = {name: sizes[name] for name in known if name in sizes}
+    of_profile = {name: sizes[name] for name in known if name in sizes}
     try:
-        return cls(**(defaults | given))
+        return cls(**(of_profile | given))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"][:1])) or "?"
@@ -310,7 +314,8 @@ def from_namespace(cls: type, namespace: Mapping[str, Any]):
         if not name.startswith("_") and name not in ("In", "Out") and isinstance(value, literal)
     }
     # A notebook gives every parameter; what it leaves at its default, a variant may change.
-    return make(cls, **{name: x for name, x in given.items() if x != _default(cls, name)})
+    left = defaults(cls)
+    return make(cls, **{name: x for name, x in given.items() if x != left.get(name)})
 
 
 def as_dict(params: Any) -> dict:
@@ -324,12 +329,15 @@ def own(params: Any, cls: type) -> dict:
     return {name: getattr(params, name) for name in names(cls) if name not in inherited}
 
 
+@functools.cache
+def defaults(cls: type) -> dict[str, Any]:
+    """What the parameters of a stage are where neither the user nor the profile says it."""
+    fields = dataclasses.fields(cls)
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
 def _changes(profile: str, variant: str) -> dict:
     if variant and variant not in variants(profile):
         known = ", ".join(variants(profile)) or "none"
         raise CtdError(f"variant {variant!r} is unknown; profile {profile} has {known}.")
     return profiles()[profile]["variants"][variant] if variant else {}
-
-
-def _default(cls: type, name: str) -> Any:
-    return next((field.default for field in dataclasses.fields(cls) if field.name == name), None)

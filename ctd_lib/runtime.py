@@ -89,6 +89,8 @@ def _is_set(name: str) -> bool:
 
 def _reachable(endpoint: str) -> bool:
     address = urlparse(_proxy() or endpoint)
+    if not address.hostname:
+        return False
     port = address.port or (443 if address.scheme == "https" else 80)
     # Name resolution has no time-out of its own, hence a child process that can be abandoned.
     probe = (
@@ -106,7 +108,9 @@ def _reachable(endpoint: str) -> bool:
 
 
 def _proxy() -> str | None:
-    return os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    """The proxy as curl takes it: an address without a scheme is one of http."""
+    found = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    return f"http://{found}" if found and "://" not in found else found
 
 
 def provenance(seconds: float) -> dict:

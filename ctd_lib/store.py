@@ -80,11 +80,16 @@ def get_or_make(
     if (path / MANIFEST).is_file():
         say(f"{stage} {label}: found, reused ({key})")
         return _announce(load(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CtdError(f"{path.parent} cannot be made: {error}; set CTD_HOME.") from error
     with _locked(path, f"{stage} {label}"):
         if (path / MANIFEST).is_file():
             say(f"{stage} {label}: made by another run meanwhile, reused ({key})")
             return _announce(load(path))
+        if path.exists():
+            raise CtdError(f"Artifact {path} has no {MANIFEST}; delete the folder to remake it.")
         partial = path.with_name(f".{path.name}.partial")
         goes_on = (partial / CHECKPOINTS).is_dir()
         say(f"{stage} {label}: {'going on after an interruption' if goes_on else 'making'} ({key})")
@@ -106,11 +111,11 @@ def get_or_make(
                 "files": _checksums(partial),
             }
             _write_json(partial / MANIFEST, manifest)
+            os.replace(partial, path)
         except OSError as error:
             raise CtdError(
                 f"{stage} {label} could not be written to {path.parent}: {error}."
             ) from error
-        os.replace(partial, path)
         say(f"{stage} {label}: done in {seconds:.0f} s")
     return _announce(load(path, verify=False))
 

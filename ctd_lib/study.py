@@ -99,6 +99,8 @@ def run(profile: str, jobs: int | None = None, only: Sequence[str] = ("",)) -> N
     Raises:
         CtdError: a run failed; what succeeded is kept.
     """
+    if jobs is not None and jobs < 1:
+        raise CtdError(f"jobs is {jobs}; at least one run at a time is needed.")
     cores = runtime.host()["cores"]
     jobs = jobs or min(cores, 4)
     groups = [

@@ -58,6 +58,11 @@ def test_every_profile_gives_every_value(profile, cls):
         ({"max_length": 0}, ["max_length", "0"]),
         ({"epochs": "two"}, ["epochs", "two"]),
         ({"corpora": "[1, 2]"}, ["corpora"]),
+        ({"corpora": "*.jsonl"}, ["corpora", "*.jsonl", "no YAML"]),
+        ({"corpora": "@docs.jsonl"}, ["corpora", "'@'"]),
+        ({"corpora": "{a.jsonl: 1"}, ["corpora", "expected ',' or '}'"]),
+        ({"seed": -1}, ["seed", "-1"]),
+        ({"finetune_seed": -1}, ["finetune_seed", "-1"]),
     ],
 )
 def test_bad_input_is_one_sentence_that_names_the_culprit(given, culprits):

@@ -28,6 +28,19 @@ def test_a_hub_that_listens_answers(monkeypatch):
         assert runtime.hub_answers()
 
 
+@pytest.mark.parametrize("proxy", ["127.0.0.1:{}", "http://127.0.0.1:{}"])
+def test_a_proxy_may_come_without_a_scheme(monkeypatch, proxy):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=server.accept, daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", proxy.format(server.getsockname()[1]))
+        assert runtime.hub_answers()
+
+
+def test_a_hub_address_without_a_host_does_not_answer(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "mirror")
+    assert not runtime.hub_answers()
+
+
 def test_a_silent_hub_is_given_up_within_three_seconds_once_per_process(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://192.0.2.1:81")  # a documentation address
     started = time.perf_counter()

@@ -67,6 +67,20 @@ def test_corrupt_artifact_is_noticed(damage):
         store.get_or_make("stage", "toy", {}, [], 1, never)
 
 
+def test_a_folder_without_a_manifest_is_named_before_work_is_done():
+    made = store.get_or_make("stage", "toy", {}, [], 1, write_note)
+    (made.path / store.MANIFEST).unlink()
+    with pytest.raises(CtdError, match=r"has no manifest.json; delete the folder"):
+        store.get_or_make("stage", "toy", {}, [], 1, never)
+
+
+def test_a_home_that_cannot_be_made_is_named(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CTD_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(CtdError, match=r"cannot be made: .*set CTD_HOME"):
+        store.get_or_make("stage", "toy", {}, [], 1, never)
+
+
 def test_full_disk_is_one_sentence_and_loses_nothing():
     def full(folder):
         raise OSError(28, "No space left on device")

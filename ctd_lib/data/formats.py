@@ -19,6 +19,8 @@ from ctd_lib.errors import CtdError
 
 GZIP_MAGIC = b"\x1f\x8b"
 DOCUMENT_START = "-DOCSTART-"
+LONGEST_CELL = 2**31 - 1
+"""Characters of a table's cell, which may be a document: Python's own limit is 131,072."""
 BETWEEN_RECORDS = re.compile(r"[\[\s,]*")
 
 
@@ -212,6 +214,7 @@ def _table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     # In a TSV a quote is a character like any other (so in GLUE's own files).
     quoted = ".csv" in path.suffixes
     options = {} if quoted else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    csv.field_size_limit(LONGEST_CELL)
     ended = (line + "\n" for line in lines(read_bytes(path), path))
     reader = csv.reader(ended, strict=True, **options)
     try:

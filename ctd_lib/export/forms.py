@@ -167,7 +167,8 @@ def _child(path: str, batch_size: str, *lengths: str) -> None:
                 raise
             return
         peak = max(baseline, measurement.peak(device))
-        print(json.dumps({"length": length, "peak_bytes": peak, "baseline_bytes": baseline}))
+        row = {"length": length, "peak_bytes": peak, "baseline_bytes": baseline}
+        print(json.dumps(row), flush=True)  # now: the system may end this process at the next
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ torch.ao's own is deprecated; onnxruntime's is maintained and its files run wher
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -77,4 +78,4 @@ def _agreement(model: PreTrainedModel, path: Path) -> float:
         if theirs.shape[:2] == kept.shape:
             theirs, found = theirs[kept], found[kept]
         similar.append(F.cosine_similarity(theirs.flatten(), found.flatten(), dim=0).item())
-    return min(similar)
+    return float(np.min(similar))  # NaN if any is

@@ -1,7 +1,7 @@
 """A model as a hub-ready folder, with a card of what its records say; ONNX and int8 if asked."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ctd_lib.store import Artifact
 HUB = "model"
 """The hub-ready folder within the artifact."""
 NAMED = ("backbone", "data_source", "train_file", "test_file")
-MIXES = ("corpora", "head_corpora")
+MIXES = ("corpora", "head_corpora", "distill_corpora")
 
 
 def export(p: params.ExportParams) -> Artifact:
@@ -91,17 +91,25 @@ def _score(p: params.ExportParams, hub: Path, model) -> Callable[[forms.Run], fl
 
 
 def _scores(p: params.ExportParams) -> Iterator[card.Score]:
-    """Of each task on which this model was finetuned, the latest score, beside its teacher's."""
-    found: dict[str, dict] = {}
-    for one in _records(p, "finetune"):
-        found.setdefault(one["params"]["task"], {})[one["params"]["role"]] = one
-    for task, roles in found.items():
-        if p.role not in roles:
-            continue
-        values, source = roles[p.role]["values"], roles[p.role]["source"]
+    """Of each task on which this model was finetuned, its score beside its teacher's.
+
+    Of the task that a finetuned model is exported for, the score of that very finetuning; of others
+    the latest. A teacher's is of a finetuning alike.
+    """
+    alike = set(params.names(params.FinetuneParams)) - {"role", "save_model", *MEANS}
+    found = [row for row in _records(p, "finetune")
+             if row["params"].get("test_attention", "ours") == "ours"]  # fmt: skip
+    ours = {row["params"]["task"]: row for row in found if row["params"]["role"] == p.role}
+    for row in found if p.finetuned else ():
+        if row["params"]["role"] == p.role and _agree(row["params"], params.as_dict(p), alike):
+            ours[p.task] = row
+    for task, own in ours.items():
+        teachers = [row for row in found if row["params"]["role"] == "teacher"
+                    and _agree(row["params"], own["params"], alike)]  # fmt: skip
+        values, source = own["values"], own["source"]
         yield card.Score(
             task=task, metric=values["main_metric"], score=values["score"],
-            teacher=roles["teacher"]["values"]["score"] if "teacher" in roles else None,
+            teacher=teachers[-1]["values"]["score"] if teachers else None,
             examples=values["test_examples"], source=_public(source["name"]),
             licence=source["licence"],
         )  # fmt: skip
@@ -119,8 +127,14 @@ def _records(p: params.ExportParams, kind: str) -> Iterator[dict]:
     ours = params.as_dict(p)
     rows = records.load(p.profile).query("kind == @kind").to_dict("records")
     for row in sorted(rows, key=lambda row: row["provenance"]["date"]):
-        if all(row["params"].get(name) == ours[name] for name in shared):
+        if _agree(row["params"], ours, shared):
             yield row
+
+
+def _agree(one: dict, other: dict, names: Iterable[str]) -> bool:
+    """Whether parameters of two records are the same; a record may be older than a parameter."""
+    defaults = params.defaults(params.FinetuneParams)
+    return all(one.get(n, defaults.get(n)) == other.get(n, defaults.get(n)) for n in names)
 
 
 def _settings(p: params.ExportParams) -> dict:
@@ -131,20 +145,23 @@ def _settings(p: params.ExportParams) -> dict:
                 if name in known and name not in MEANS and value is not None}  # fmt: skip
     settings |= {name: _public(settings[name]) for name in NAMED if name in settings}
     return settings | {
-        name: {_public(spec): weight for spec, weight in settings[name].items()} for name in MIXES
-    }
+        name: {_public(spec): weight for spec, weight in settings[name].items()}
+        for name in MIXES if name in settings
+    }  # fmt: skip
 
 
 def _licences(p: params.ExportParams, scores: list[card.Score]) -> dict[str, str]:
-    specs = [p.backbone, *p.head_corpora, *p.corpora]
+    distilled = p.distill_corpora or {} if p.role == "student" else {}
+    specs = [p.backbone, *p.head_corpora, *p.corpora, *distilled]
     found = {_public(spec): _source(spec).licence for spec in specs}
     return found | {s.source: s.licence for s in scores if p.finetuned and s.task == p.task}
 
 
 def _public(spec: str) -> str:
     """The specification of a source, without the folders that a local one lies in."""
-    source = _source(spec)
-    return f"local:{Path(source.name).name}" if source.kind == "local" else spec
+    kind, _, name = spec.partition("?")[0].rpartition(":")
+    local = kind == "local" or Path(name).is_absolute() or _source(spec).kind == "local"
+    return f"local:{Path(name).name}" if local else spec
 
 
 def _source(spec: str) -> sources.Source:

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 from ctd_lib import ARCHS, paths
 from ctd_lib.errors import CtdError
-from ctd_lib.report import figures, fragments, scaling, tables
+from ctd_lib.report import figures, fragments, scaling, systems, tables
 
 FOLDER = "benchmarks"
 OURS = ("ours",)
@@ -31,15 +31,21 @@ def rows(script: str = "attention") -> pd.DataFrame:
     for path in sorted(paths.results(FOLDER).glob(f"{script}-*.json")):
         try:
             content = json.loads(path.read_text())
-            host, commit = (content["provenance"][name] for name in ("host", "commit"))
-            measured = [row for row in content["rows"] if "error" not in row]
+            provenance, measured = content["provenance"], content["rows"]
+            found += [_named(r, provenance, path.stem) for r in measured if "error" not in r]
         except (ValueError, KeyError, TypeError) as error:
             raise CtdError(
                 f"{path} is no output of benchmarks/{script}.py; measure it again, or delete it."
             ) from error
-        machine = f"{host['gpu'] or host['cpu']}, commit {(commit or 'none')[:8]}"
-        found += [row | {"machine": machine} for row in measured]
     return pd.DataFrame(found)
+
+
+def _named(row: dict, provenance: dict, file: str) -> dict:
+    """A row with its file, and the machine and commit of that or, where it is older, its own."""
+    provenance = row.get("provenance", provenance)
+    host = provenance["host"]
+    machine, commit = host["gpu"] or host["cpu"], (provenance["commit"] or "none")[:8]
+    return row | {"file": file, "machine": machine, "measured": f"{machine}, commit {commit}"}
 
 
 def attention(rows: pd.DataFrame) -> pd.DataFrame:
@@ -49,6 +55,8 @@ def attention(rows: pd.DataFrame) -> pd.DataFrame:
     table = []
     for keys, group in _groups(rows):
         ours, public = _one(group, keys["arch"], "ours"), _public(group, keys["arch"])
+        if ours is None:
+            continue  # it failed
         full, our_full = _one(group, "full", "transformers"), _one(group, "full", "ours")
         table.append(
             keys | {
@@ -62,7 +70,7 @@ def attention(rows: pd.DataFrame) -> pd.DataFrame:
                 "times its bound": f"{ours['times_bound']:.2f}",
             }
         )  # fmt: skip
-    return pd.DataFrame(table)
+    return _finished(table, "arch")
 
 
 def crossover(rows: pd.DataFrame) -> pd.DataFrame:
@@ -71,11 +79,13 @@ def crossover(rows: pd.DataFrame) -> pd.DataFrame:
         return _none("arch")
     forward = rows[~rows.train & (rows.group != "student")]
     table = []
-    for (arch, dtype), measured in forward.groupby(["group", "dtype"], sort=False):
+    together = ["machine", "group", "dtype"]
+    for (machine, arch, dtype), measured in forward.groupby(together, sort=False):
         ours, public = ((measured.arch == arch) & measured.kind.isin(k) for k in (OURS, PUBLIC))
         full, our_full = ((measured.arch == "full") & measured.kind.isin(k) for k in (PUBLIC, OURS))
         table.append(
             {
+                "machine": machine,
                 "arch": arch,
                 "dtype": dtype,
                 "ours (tokens)": _crossing(measured[ours], measured[full]),
@@ -85,7 +95,7 @@ def crossover(rows: pd.DataFrame) -> pd.DataFrame:
                 "public (tokens)": _crossing(measured[public], measured[full]),
             }
         )
-    return pd.DataFrame(table)
+    return _finished(table, "arch")
 
 
 def replacement(rows: pd.DataFrame) -> pd.DataFrame:
@@ -93,10 +103,13 @@ def replacement(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty or not (rows.group == "student").any():
         return _none("student")
     table = []
-    for length, group in rows[rows.group == "student"].groupby("length"):
+    for (machine, length), group in rows[rows.group == "student"].groupby(["machine", "length"]):
+        if not (group.kind.isin(OURS).any() and group.kind.isin(PUBLIC).any()):
+            continue  # one of them failed
         student, teacher = (group[group.kind.isin(kinds)].iloc[0] for kinds in (OURS, PUBLIC))
         table.append(
             {
+                "machine": machine,
                 "student": f"{student.arch}, {student.layers} layers, {student['dtype']}",
                 "teacher": f"{teacher.arch}, {teacher.layers} layers, {teacher['dtype']}, public",
                 "length (tokens)": length,
@@ -107,19 +120,19 @@ def replacement(rows: pd.DataFrame) -> pd.DataFrame:
                 "extra memory, teacher (MiB)": teacher.extra_bytes / 2**20,
             }
         )
-    return pd.DataFrame(table)
+    return _finished(table, "student")
 
 
 def training_step(rows: pd.DataFrame) -> pd.DataFrame:
-    """A step of distillation: ours against a plain loop, which follows it in the rows."""
-    if rows.empty:
-        return _none("arch")
+    """A step of distillation: ours against a plain loop, one measurement a file."""
     table = []
-    for (_, ours), (_, plain) in zip(*(
-        rows[rows.kind == kind].iterrows() for kind in ("ours", "plain")
-    ), strict=True):  # fmt: skip
+    for _, pair in rows.groupby("file") if len(rows) else ():
+        if set(pair.kind) != {"ours", "plain"}:
+            continue  # one of them failed
+        ours, plain = (pair[pair.kind == kind].iloc[0] for kind in ("ours", "plain"))
         table.append(
             {
+                "machine": ours["machine"],
                 "arch": ours["arch"],
                 "teacher": f"{ours['layers']} layers of {ours['hidden_size']}",
                 "length (tokens)": ours["length"],
@@ -134,7 +147,7 @@ def training_step(rows: pd.DataFrame) -> pd.DataFrame:
                 "peak, ours / plain": f"{ours['memory_ratio']['peak_bytes']:.2f}",
             }
         )
-    return pd.DataFrame(table)
+    return _finished(table, "arch")
 
 
 def beside_steps(rows: pd.DataFrame) -> pd.DataFrame:
@@ -162,6 +175,7 @@ def speed(rows: pd.DataFrame) -> figures.Drawing:
         return figures.Drawing(figure, "Not run.")
     chosen = rows[~rows.train & (rows.dtype == "float32") & (rows.group != "student")]
     chosen = chosen[chosen.layers == chosen.layers.max()]
+    chosen = chosen[chosen.machine.isin(chosen.machine.mode()[:1])]
     words = []
     for arch in ARCHS:
         for kind, line in chosen[chosen.arch == arch].groupby("kind"):
@@ -183,7 +197,8 @@ def speed(rows: pd.DataFrame) -> figures.Drawing:
     axes.set_ylabel("time of one forward, s")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     longest = f"At {lengths[-1]} tokens: " if lengths else ""
-    return figures.Drawing(figure, f"{longest}{', '.join(words)}.")
+    on = f" On {chosen.machine.iloc[0]}." if rows.machine.nunique() > 1 else ""
+    return figures.Drawing(figure, f"{longest}{', '.join(words)}.{on}")
 
 
 TABLES = (
@@ -214,7 +229,7 @@ def write_all() -> dict[str, pd.DataFrame]:
     found = rows()
     built = {table.name: table.build(found) for table in TABLES}
     built |= {table.name: table.build(rows(script)) for script, table in SCRIPTS.items()}
-    note = "" if found.empty else f"Measured on: {'; '.join(sorted(found.machine.unique()))}."
+    note = "" if found.empty else f"Measured on: {'; '.join(sorted(found.measured.unique()))}."
     for table in (*TABLES, *SCRIPTS.values()):
         fragments.write_table(table.name, table.caption, built[table.name], FOLDER, note)
     with mpl.rc_context(figures.STYLE):
@@ -232,9 +247,10 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:
         depth=lambda r: -r.layers,
     )
     rows = rows.sort_values(["train", "low", "depth", "length", "place"], kind="stable")
-    together = ["group", "train", "dtype", "layers", "length"]
-    for (arch, train, dtype, layers, length), group in rows.groupby(together, sort=False):
+    together = ["machine", "group", "train", "dtype", "layers", "length"]
+    for (machine, arch, train, dtype, layers, length), group in rows.groupby(together, sort=False):
         yield {
+            "machine": machine,
             "arch": arch,
             "what": "training" if train else "forward",
             "dtype": dtype,
@@ -270,6 +286,12 @@ def _crossing(arch: pd.DataFrame, full: pd.DataFrame) -> str:
     both = arch.set_index(index).seconds_median / full.set_index(index).seconds_median
     ratios = both.dropna().sort_index().groupby("length").last()
     return scaling.crossing_words(ratios, tables.NOT_RUN)
+
+
+def _finished(table: list[dict], column: str) -> pd.DataFrame:
+    """Rows as a table, the machine named where there are several; one row where there is none."""
+    frame = pd.DataFrame(table)
+    return systems.only_if_several(frame, ["machine"]) if table else _none(column)
 
 
 def _none(column: str) -> pd.DataFrame:

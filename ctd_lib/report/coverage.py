@@ -1,7 +1,5 @@
 """What of a profile's plan was run: every cell planned, done or missing, its hours, its budget."""
 
-import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import Iterator
@@ -39,7 +37,8 @@ def runs(records: pd.DataFrame, profile: str) -> pd.DataFrame:
     rows = []
     for block, kind, given in planned(profile):
         wanted = params.as_dict(params.make(params.STAGES[kind], profile=profile, **given))
-        seconds = done.get((kind, _digest(kind, wanted)))
+        recorded = "systems" if wanted.get("systems") == "paper" else kind
+        seconds = done.get((recorded, _digest(recorded, wanted)))
         seed = given.get("finetune_seed", given.get("seed", 0))
         rows.append({
             "block": block, "kind": kind, "arch": given["arch"],
@@ -140,16 +139,10 @@ def _profile(records: pd.DataFrame) -> str:
 
 def _digest(kind: str, given: dict) -> str:
     """Of what differs from the defaults: a record may be older than a parameter."""
-    defaults = _defaults(kind)
+    defaults = params.defaults(params.STAGES[kind])
     own = {
         name: value
         for name, value in given.items()
         if name != "variant" and not (name in defaults and value == defaults[name])
     }
     return json.dumps(own, sort_keys=True)
-
-
-@functools.cache
-def _defaults(kind: str) -> dict:
-    fields = dataclasses.fields(params.STAGES[kind])
-    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}

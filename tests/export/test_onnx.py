@@ -8,7 +8,7 @@ from transformers import AutoConfig
 from ctd_lib import attention, convert, models
 from ctd_lib.attention import bigbird as fast_bigbird
 from ctd_lib.errors import CtdError
-from ctd_lib.export import graphs, onnx
+from ctd_lib.export import graphs, int8, onnx
 from ctd_lib.export.graphs import bigbird
 
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -143,6 +143,27 @@ def test_check_sees_another_models_file(tmp_path):
     other = shallow(toy("full"))
     torch.nn.init.normal_(other.roberta.encoder.layer[0].attention.self.value.weight)
     assert onnx.check(other, tmp_path / "model.onnx") > onnx.TOLERANCE
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 100.0])
+def test_outputs_that_are_no_numbers_or_far_off_are_seen(monkeypatch, wrong):
+    """A single number, as of a regression at batch 1, has no standard deviation to go by."""
+    model = shallow(toy("full"))
+
+    class Broken:
+        def __init__(self, path):
+            pass
+
+        def __call__(self, given):
+            with torch.inference_mode():
+                right = model(**given)
+            right = {"logits": right.logits} if "logits" in right else dict(right)
+            return {name: (x + wrong).numpy() for name, x in right.items()}
+
+    monkeypatch.setattr(onnx, "Session", Broken)
+    assert not onnx.check(model, None) <= onnx.TOLERANCE
+    if wrong != wrong:
+        assert not int8._agreement(model, None) >= int8.LEAST_AGREEMENT
 
 
 def test_a_missing_package_is_named(monkeypatch):

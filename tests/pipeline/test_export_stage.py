@@ -1,11 +1,14 @@
 """The stage of export: hub-ready folders with cards that say what the records say."""
 
+import shutil
+
 import pytest
 import torch
 import yaml
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
 
 from ctd_lib import cli, models, params, pipeline, records
+from ctd_lib.pipeline.export import _public
 
 
 def read_card(folder):
@@ -57,6 +60,31 @@ def test_a_card_has_the_scores_and_times_of_its_own_records(home, make, tagging)
     times = section(text, "Time and memory")
     for row in rows:
         assert f"| {row['role']} | 16 | 1 | {row['seconds_median']:.4f} |" in times
+
+
+def test_a_card_has_the_score_of_the_very_finetuning_beside_a_teacher_alike(home, make, tagging):
+    score = pipeline.finetune(make(params.FinetuneParams, **tagging)).values["score"]
+    for role in ("teacher", "student"):  # later, and not alike
+        pipeline.finetune(make(params.FinetuneParams, role=role, **tagging | {"epochs": 2}))
+    artifact = pipeline.export(make(params.ExportParams, finetuned=True, **tagging))
+    metadata, text = read_card(artifact.path / pipeline.HUB)
+    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == score
+    *_, row = section(text, "Score kept").splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == [f"{score:.3f}", "not measured"]
+
+
+def test_a_card_tells_no_path_of_a_users_text(home, make, tmp_path, toy):
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    mails = shutil.copy(next(iter(toy["corpora"])), folder / "mails.jsonl")
+    given = {"arch": "full", "distill_corpora": {str(mails): 1.0}}
+    artifact = pipeline.export(make(params.ExportParams, **given))
+    text = (artifact.path / pipeline.HUB / "README.md").read_text()
+    assert "secret" not in text and text.count("local:mails.jsonl") == 2  # and its licence
+    assert _public("/secret/gone.jsonl") == _public("local:/secret/gone.jsonl") == (
+        "local:gone.jsonl"
+    )  # fmt: skip
 
 
 def test_new_records_make_a_new_card(home, make):

@@ -85,7 +85,7 @@ def test_a_student_is_set_against_the_teacher_that_it_replaces(folder):
     [line] = benchmarks.replacement(found).to_dict("records")
     assert line["student"] == "longformer, 6 layers, bfloat16"
     assert (line["student (s)"], line["teacher (s)"]) == (1, 10)
-    assert benchmarks.attention(found).empty
+    assert benchmarks.attention(found).equals(pd.DataFrame([{"arch": tables.NOT_RUN}]))
 
 
 def test_without_measurements_the_page_says_so(folder):
@@ -118,6 +118,24 @@ def test_rows_that_failed_are_left_out(folder):
     assert len(benchmarks.rows()) == 1
 
 
+def test_where_ours_failed_the_rest_is_shown(folder):
+    rows = [r for r in measured() if not (r["kind"] == "ours" and r["length"] == 512)]
+    write(folder / "attention-base.json", rows)
+    assert set(benchmarks.attention(benchmarks.rows())["length (tokens)"]) == {2048, 8192}
+
+
+def test_machines_are_told_apart(folder):
+    """Measured again on another machine: rows that were kept in the file say where they are of."""
+    other = {"host": {"gpu": "a card", "cpu": "a processor"}, "commit": "9876543210"}
+    again = [row | {"seconds_median": row["seconds_median"] / 8} for row in measured()]
+    write(folder / "attention-base.json", measured() + [{"provenance": other} | r for r in again])
+    found = benchmarks.rows()
+    assert set(found.measured) == {"a processor, commit 01234567", "a card, commit 98765432"}
+    table = benchmarks.attention(found).set_index(["machine", "length (tokens)"])["ours (s)"]
+    assert table["a processor", 2048] == 4 and table["a card", 2048] == 0.5
+    assert len(benchmarks.crossover(found)) == 2
+
+
 def test_a_training_step_is_set_beside_the_plain_loop(folder):
     shape = {"arch": "longformer", "layers": 6, "hidden_size": 384, "length": 4096}
     kinds = (("ours", "bfloat16", 10, 40.0), ("plain", "float32", 40, 10.0))
@@ -138,6 +156,8 @@ def test_a_training_step_is_set_beside_the_plain_loop(folder):
     assert line["times as fast"] == "4.00 (3.50 to 4.50)"
     assert (line["peak, ours (MiB)"], line["peak, plain (MiB)"]) == (10, 40)
     assert line["peak, ours / plain"] == "0.25"
+    write(folder / "training-failed.json", [shape | {"kind": "ours", "error": "no memory"}, plain])
+    assert len(benchmarks.training_step(benchmarks.rows("training"))) == 1
 
 
 def test_what_training_costs_beside_its_steps(folder):

@@ -51,6 +51,12 @@ def test_a_record_older_than_a_parameter_is_still_done(load):
     assert coverage.runs(load([made]), "study").done.sum() == 1
 
 
+def test_measurements_of_the_papers_systems_count(load):
+    made = toy_study.record("systems", "lsg", {"rows": []}, variant="paper-systems")
+    found = coverage.runs(load([made]), "study")
+    assert list(found[found.done].variant) == ["paper-systems"]
+
+
 def test_other_parameters_are_not_what_was_planned(load):
     made = toy_study.finetuned("lsg", "student", "sst2")
     made["params"]["epochs"] += 1

@@ -28,6 +28,19 @@ def test_the_forms_of_an_export_and_of_its_encoder(load):
     assert cell(table, "score kept (%)", form="ONNX int8", task="none: the encoder") == "-"
 
 
+def test_a_form_without_memory_keeps_the_others(load):
+    [record] = [r for r in toy_records.make() if r["kind"] == "export"]
+    nothing = dict.fromkeys(("seconds_median", "seconds_iqr", "peak_bytes", "baseline_bytes"))
+    for row in record["values"]["rows"]:
+        row["score"] = 0.0
+        if row["form"] == "ONNX int8":
+            row |= nothing | {"error": "out of memory"}
+    table = tables.forms(load([record]))
+    assert cell(table, "time (ms)", form="ONNX int8") == tables.NOT_RUN
+    assert cell(table, "time (ms)", form="torch float32") > 0
+    assert cell(table, "score kept (%)", form="ONNX float32") == "-"
+
+
 def test_the_choice_for_a_length_and_a_budget(load):
     made = toy_records.make()
     for record in made:

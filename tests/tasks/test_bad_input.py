@@ -69,6 +69,13 @@ USER_FILES |= {
                          "line 2 has no proper field 'text'; it has text,label"),
     "a cell over lines": ("classification", "a.csv", b'text,label\n"x\ny",1\n,1\n',
                           "line 4: its text is empty"),
+    "a pair in some records": (
+        "classification", "a.jsonl",
+        b'{"text": "x", "label": "1"}\n{"text": "x", "text_pair": "y", "label": "1"}',
+        "line 1 has no proper field 'text_pair'",
+    ),
+    "a pair in one file": ("classification", "a.csv", b"text,text_pair,label\nx,y,a\n",
+                           "a.csv has a field 'text_pair', .*good.jsonl has none"),
     "half of a character": ("classification", "a.jsonl", b'{"text": "\\ud83d", "label": "1"}',
                             "line 1 has half of a character"),
     "no finite score": ("classification", "a.jsonl", b'{"text": "x", "label": NaN}',
@@ -110,6 +117,15 @@ def test_bad_files_of_a_user(tmp_path, name):
     with pytest.raises(CtdError, match=says) as caught:
         tasks.load(task, train_file=train, test_file=test)
     assert "\n" not in str(caught.value) and bad in str(caught.value)
+
+
+def test_a_cell_may_be_a_long_document(tmp_path):
+    text = "word " * 50_000
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.csv").write_text(f"text,label\n{text},a\n")
+    files = {f"{part}_file": str(tmp_path / f"{part}.csv") for part in ("train", "test")}
+    [example] = tasks.load("classification", **files).test
+    assert len(example.text) == len(text)
 
 
 def test_documents_without_words_are_left_out_and_said(tmp_path, capsys):

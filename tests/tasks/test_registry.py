@@ -196,6 +196,15 @@ def test_a_data_set_of_the_hub_in_another_layout_is_one_sentence(task, monkeypat
         tasks.load(task, source="hub:some/thing")
 
 
+def test_questions_of_the_hub_without_answers_are_refused(monkeypatch):
+    row = {"id": "q", "title": "t", "context": "c", "question": "?"}
+    rows = [row | {"answers": {"text": [], "answer_start": []}}]
+    monkeypatch.setattr(runtime, "hub_answers", lambda: True)
+    monkeypatch.setattr("datasets.load_dataset", lambda *given: {"train": rows, "validation": rows})
+    with pytest.raises(CtdError, match=r"record 1 .*no answer; SQuAD 1.1 gives one or more"):
+        tasks.load("squad", source="hub:rajpurkar/squad_v2")
+
+
 def test_an_export_as_parquet_has_a_folder_for_each_configuration(tmp_path, monkeypatch):
     """As `datasets` itself reads it, from a folder in the layout of such a branch."""
     import datasets

@@ -54,8 +54,11 @@ def _forms(record, task: str) -> list[dict]:
     plain = next(row for row in rows if row["form"] == REFERENCE_FORM)
     made = []
     for row in rows:
-        low, high = row["seconds_iqr"]
-        scored = row["score"] is not None
+        # Where memory ran out, the figures are None.
+        median, usual = (tidy.scaled(one["seconds_median"], 1000) for one in (row, plain))
+        low, high = row["seconds_iqr"] or (None, None)
+        peak = tidy.scaled(row["peak_bytes"], 2**-20)
+        comparable = row["score"] is not None and plain["score"]
         made.append(
             {
                 "arch": record.arch,
@@ -63,14 +66,14 @@ def _forms(record, task: str) -> list[dict]:
                 "task": task,
                 "form": row["form"],
                 "length (tokens)": longest,
-                "time (ms)": 1000 * row["seconds_median"],
-                "quartile 1 (ms)": 1000 * low,
-                "quartile 3 (ms)": 1000 * high,
-                "time, change (%)": tidy.change(plain["seconds_median"], row["seconds_median"]),
-                "memory of the forward (MiB)": (row["peak_bytes"] - row["baseline_bytes"]) / 2**20,
+                "time (ms)": median,
+                "quartile 1 (ms)": tidy.scaled(low, 1000),
+                "quartile 3 (ms)": tidy.scaled(high, 1000),
+                "time, change (%)": tidy.change(usual, median),
+                "memory of the forward (MiB)": peak - tidy.scaled(row["baseline_bytes"], 2**-20),
                 "file (MiB)": row["file_bytes"] / 2**20,
-                "reached (score)": row["score"] if scored else "-",
-                "score kept (%)": 100 * row["score"] / plain["score"] if scored else "-",
+                "reached (score)": "-" if row["score"] is None else row["score"],
+                "score kept (%)": 100 * row["score"] / plain["score"] if comparable else "-",
             }
         )
     return made

@@ -49,8 +49,10 @@ def _hub_parts(
 
 
 def _hub_question(row: dict) -> Question:
-    answers = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
-    return Question(row["id"], row["title"], row["context"], row["question"], tuple(answers))
+    answers = tuple(zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True))
+    if not answers:
+        raise ValueError("no answer; SQuAD 1.1 gives one or more")
+    return Question(row["id"], row["title"], row["context"], row["question"], answers)
 
 
 def _articles(questions: Iterable[Question]) -> Iterator[list[Question]]:

@@ -140,6 +140,11 @@ def movie_reviews(request: Request) -> Loaded:
 def user_classification(request: Request) -> Loaded:
     """Two files of records with text, label and maybe text_pair; fractional labels are scores."""
     train, test = (user_texts(path) for path in (request.source.path, request.test_file))
+    of_train, of_test = ({example.pair is not None for example in p} for p in (train, test))
+    if len(of_train | of_test) > 1:
+        files = request.source.path, request.test_file
+        having, lacking = files if True in of_train else reversed(files)
+        raise CtdError(f"{having} has a field 'text_pair', {lacking} has none; both need it.")
     if any(isinstance(example.label, float) for example in train):
         parts = ((request.source.path, train), (request.test_file, test))
         return Loaded(*([_scored(e, path, n) for n, e in enumerate(p, 1)] for path, p in parts))
@@ -172,7 +177,7 @@ def user_texts(path: Path) -> list[Text]:
     """
     records = formats.read_records(path)
     wanted = {"text": str, "label": str | int | float}
-    if records and "text_pair" in records[0]:
+    if any("text_pair" in record for record in records):
         wanted["text_pair"] = str
     for number, record in enumerate(records, 1):
         for name, kind in wanted.items():
