@@ -147,6 +147,20 @@ def test_building_elsewhere_than_in_a_checkout_is_refused(home, capsys):
     assert "_config.yml" in capsys.readouterr().err
 
 
+def test_without_executed_notebooks_their_chapter_is_left_out(home, monkeypatch):
+    """As in a fresh clone, whose records of the study are there and whose runs are not."""
+    calls = []
+    monkeypatch.setattr(builder, "_run", lambda root, *options: calls.append(options))
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(paths.CHECKOUT / name, home)
+    builder.html()
+    shutil.rmtree(paths.book_runs())
+    builder.html()
+    assert calls[0] == () and calls[1][0] == "--toc"
+    shown = calls[1][1].read_text()
+    assert "book/findings/index" in shown and "glob" not in shown and "executed" not in shown
+
+
 def test_digest_ignores_title_parameters_and_outputs(home, tmp_path):
     first, second = paths.notebooks() / "03_distill.ipynb", tmp_path / "executed.ipynb"
     save(run(), second)

@@ -19,8 +19,10 @@ def html() -> Path:
         CtdError: as `_run`.
     """
     root = _sources()
-    _run(root)
-    return root / "_build" / "html"
+    built = root / "_build"
+    built.mkdir(exist_ok=True)
+    _run(root, *([] if _has_runs() else _without_runs(built)))
+    return built / "html"
 
 
 def edition(version: str, folder: Path) -> Path:
@@ -33,7 +35,12 @@ def edition(version: str, folder: Path) -> Path:
     settings = config["sphinx"]["config"]
     settings["html_js_files"].append(["versions.js", {"data-version": version}])
     settings |= {"version": version, "release": version}
-    _run(_sources(), "--config", _save(config, folder / "_config.yml"), "--path-output", folder)
+    _run(
+        _sources(),
+        *("--config", _save(config, folder / "_config.yml")),
+        *([] if _has_runs() else _without_runs(folder)),
+        *("--path-output", folder),
+    )
     return folder / "_build" / "html"
 
 
@@ -43,13 +50,10 @@ def single(folder: Path) -> Path:
     Raises:
         CtdError: as `_run`.
     """
-    toc = yaml.safe_load((_sources() / "_toc.yml").read_text())
-    for part in toc["parts"]:
-        part["chapters"] = [one for one in part["chapters"] if not _executed(one)]
     _run(
         _sources(),
         *("--config", _save(_config(), folder / "_config.yml")),
-        *("--toc", _save(toc, folder / "_toc.yml")),
+        *_without_runs(folder),
         *("--path-output", folder),
         *("--builder", "singlehtml"),
     )
@@ -72,6 +76,18 @@ def _config() -> dict:
     extensions = config["sphinx"]["local_extensions"]
     config["sphinx"]["local_extensions"] = {k: str(root / v) for k, v in extensions.items()}
     return config
+
+
+def _has_runs() -> bool:
+    return any(paths.book_runs().glob("*.ipynb"))
+
+
+def _without_runs(folder: Path) -> tuple[str, Path]:
+    """The option for a table of contents without the chapter of executed notebooks."""
+    toc = yaml.safe_load((_sources() / "_toc.yml").read_text())
+    for part in toc["parts"]:
+        part["chapters"] = [one for one in part["chapters"] if not _executed(one)]
+    return "--toc", _save(toc, folder / "_toc.yml")
 
 
 def _executed(chapter: dict) -> bool:
