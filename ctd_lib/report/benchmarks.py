@@ -154,8 +154,9 @@ def beside_steps(rows: pd.DataFrame) -> pd.DataFrame:
     """What training costs beside its steps: a batch of text, taking up a checkpoint."""
     if rows.empty:
         return _none("what")
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
+            "model": rows.file.str.removeprefix("overheads-"),
             "what": rows.what,
             "length (tokens)": rows.length,
             "parameters (millions)": rows.parameters / 1e6,
@@ -164,7 +165,8 @@ def beside_steps(rows: pd.DataFrame) -> pd.DataFrame:
             "highest (ms)": rows.highest * 1e3,
             "times": rows.times,
         }
-    )
+    ).astype(object)
+    return frame.where(frame.notna(), "-")
 
 
 def speed(rows: pd.DataFrame) -> figures.Drawing:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ctd_lib import ARCHS
-from ctd_lib.report import systems, tidy
+from ctd_lib.report import kept, systems, tidy
 
 COLUMNS = (
     "arch", "role", "dtype", "length", "score", "tasks", "synthetic", "ms", "mib",
@@ -15,7 +15,7 @@ TIMED = ["arch", "role", "dtype", "length"]
 def candidates(found: pd.DataFrame) -> pd.DataFrame:
     """Every model that has a score and a time, with the columns `COLUMNS`.
 
-    The score is the mean over the tasks that all archs ran for teacher and student: of short text
+    The score is the mean over the tasks of `kept.shared_scores`: of short text
     at lengths up to `tidy.LONG_CONTEXT`, else of long text. Time and memory are of one document.
     """
     timed = _timed(found)
@@ -64,7 +64,7 @@ def _dtype(found: pd.DataFrame) -> str:
 
 def _scores(found: pd.DataFrame, long: bool) -> pd.DataFrame:
     """Mean score of each arch's teacher and student over short or over long tasks."""
-    scores = tidy.shared(tidy.scores(found))
+    scores = kept.shared_scores(found)
     scores = scores[(scores.group != tidy.SHORT) == long]
     by_task = scores.groupby(["arch", "task"])[["teacher", "student"]].mean()
     means = by_task.groupby("arch").mean().melt(var_name="role", value_name="score",

@@ -19,6 +19,7 @@ _DECIMALS = {
     "nats": 2,
     "s": 0,
     "tokens/s": 0,
+    "GFLOP/s": 0,
     "points": 1,
 }
 

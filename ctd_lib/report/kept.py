@@ -1,9 +1,12 @@
 """The kept predictions behind the scores, teacher beside student, and what they tell."""
 
 import functools
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ctd_lib import records
@@ -76,6 +79,44 @@ def comparison(pair: Pair) -> bootstrap.Comparison | None:
     if not bootstrap.same_examples([*teachers, *students]):
         return None
     return bootstrap.compare(teachers, students)
+
+
+@functools.cache
+def chance(of: Kept, metric: str) -> float:
+    """The best score of one and the same answer to every example.
+
+    Of classes the commonest, and to questions yes or no; for entities and grades it is 0.
+    """
+    found = of.read()
+    scores = [0.0]
+    for answer in _constants(found):
+        constant = [example | {"predicted": answer} for example in found.examples]
+        score = bootstrap.scorer(replace(found, examples=constant), metric)
+        scores.append(float(score(np.ones((1, len(constant))))[0]))
+    return max(score for score in scores if not math.isnan(score))
+
+
+def _constants(found: predictions.Predictions) -> set:
+    golds = [example["gold"] for example in found.examples]
+    if found.family == "classification" and all(isinstance(gold, int) for gold in golds):
+        return set(golds)
+    return {"yes", "no"} if found.family == "span-qa" else set()
+
+
+def shared_scores(found: pd.DataFrame) -> pd.DataFrame:
+    """The scores of those tasks that every arch ran and every teacher has learned.
+
+    A teacher has learned a task if its whole interval is above `chance`: a student cannot lose what
+    its teacher does not have. Where no task is left, as in a small profile, those that all ran.
+    """
+    scores = tidy.shared(tidy.scores(found))
+    compared = {pair: comparison(pair) for pair in pairs(found)}
+    unlearned = {
+        pair.task for pair, values in compared.items()
+        if values and values.teacher.low <= chance(pair.teachers[0], values.metric)
+    }  # fmt: skip
+    learned = scores[~scores.task.isin(unlearned)]
+    return scores if learned.empty else learned
 
 
 @functools.cache

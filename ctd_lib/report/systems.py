@@ -170,6 +170,26 @@ def machine(record) -> str:
     return f"{MARKS.sub('', host['cpu'])}, {values['threads']} threads"
 
 
+def chosen_machine(found: pd.DataFrame) -> str | None:
+    """The machine that measured most archs; of several the one whose rounds were disturbed least.
+
+    None where nothing was measured.
+    """
+    archs: dict[str, set] = {}
+    rounds: dict[str, list] = {}
+    for record in tidy.ranked(found, KIND, variant=None).itertuples():
+        of = machine(record)
+        calibration = record.values["machine"]["calibration"]
+        archs.setdefault(of, set()).add(record.arch)
+        rounds.setdefault(of, []).append((calibration["disturbed"], calibration["rounds"]))
+
+    def disturbed(of: str) -> float:
+        bad, every = (sum(counts) for counts in zip(*rounds[of], strict=True))
+        return bad / max(1, every)
+
+    return min(archs, key=lambda of: (-len(archs[of]), disturbed(of)), default=None)
+
+
 def by(system: str, implementation: str) -> str:
     """Whose implementation: ours, or the public one; of it maybe a variant, after the comma."""
     variant = system.partition(", ")[2]

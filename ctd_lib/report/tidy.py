@@ -175,8 +175,9 @@ def scaled(value: float | None, factor: float) -> float:
 def variant_of(row) -> str | None:
     """The variant with whose parameters a record was made: empty for the profile's own."""
     named = {"profile": row.profile}
-    identity = ("arch", "seed", "role", "task", "finetune_seed")
-    named |= {name: row.params[name] for name in identity if name in row.params}
+    identity = {"arch", "seed", "role", "task", "finetune_seed"}
+    identity &= set(params.names(params.STAGES[row.kind]))
+    named |= {name: row.params[name] for name in sorted(identity & set(row.params))}
     for variant in ("", *params.variants(row.profile)):
         expected = _expected(row.kind, variant, tuple(named.items()))
         if all(row.params.get(name) == value for name, value in expected.items()):

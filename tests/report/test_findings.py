@@ -1,6 +1,7 @@
 """Findings from toy records of the study: verdicts by rule, what is missing, what is marked."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import toy_records
 import toy_study
 
 from ctd_lib import paths, records, study
-from ctd_lib.report import findings, paper
+from ctd_lib.report import findings, kept, paper, systems, tables, tidy
 from ctd_lib.report.findings import common, pairs, recipes
 from ctd_lib.scores.bootstrap import Interval
 
@@ -121,6 +122,52 @@ def test_what_the_teacher_has_not_learned_does_not_count(load):
     assert frame.loc[("mean", "bigbird"), "counts"] == "2 tasks"
 
 
+def test_a_handful_of_documents_counts_for_nothing(load):
+    made = toy_study.main()
+    for one in made:
+        if one["params"].get("task") == "sec-filings":
+            one["kept"] = dataclasses.replace(one["kept"], examples=one["kept"].examples[:3])
+    found = findings.long_documents(load(made))
+    frame = of(found, "finding_long_documents").set_index(["task", "arch"])
+    assert frame.loc[("sec-filings", "lsg"), "counts"] == "no, few examples"
+    assert answer(found, "long-ner").because.endswith("tasks that count: litbank")
+    assert answer(found, "long-ner").verdict == common.OPEN
+
+
+def test_yes_to_all_questions_is_no_learning(load):
+    """Half of the answers are yes: a teacher that says so always reaches no more than chance."""
+    made = toy_study.finetuned("lsg", "teacher", "hotpotqa", 0.5)
+    for number, example in enumerate(made["kept"].examples):
+        example |= {"gold": ["yes" if number % 2 else "no"], "predicted": "yes"}
+    student = toy_study.finetuned("lsg", "student", "hotpotqa", 0.5) | {"kept": made["kept"]}
+    [cell] = pairs.teacher_and_student(load([made, student]))
+    assert cell.chance == pytest.approx(0.5) and cell.why_not == "not learned"
+
+
+def test_the_headline_is_of_tasks_that_teachers_have_learned(load):
+    made = toy_study.main()
+    for one in made:
+        if one["params"].get("task") == "mrpc" and one["params"]["role"] == "teacher":
+            one["values"]["score"] = 0.5  # as either class to all pairs
+            one["kept"] = toy_study.predicted("mrpc", 0.5)
+    found = load(made)
+    assert "mrpc" in set(tidy.shared(tidy.scores(found)).task)
+    assert "mrpc" not in set(kept.shared_scores(found).task)
+    headline = tables.headline(found).set_index("arch")["short text (%)"]
+    assert headline["bigbird"] == pytest.approx(100 * toy_study.STUDENT / toy_study.TEACHER)
+
+
+def test_the_quieter_of_two_machines_is_chosen(load):
+    made = [one | {"profile": "study"} for one in toy_records.make() if one["kind"] == "systems"]
+    quiet = copy.deepcopy(made)
+    for one in quiet:
+        one["artifact"] += "-quiet"
+        one["provenance"]["host"]["cpu"] = "a quiet processor"
+        one["values"]["machine"]["calibration"]["disturbed"] = 0
+    assert systems.chosen_machine(load([*made, *quiet[1:]])) == "toy processor, 2 threads"
+    assert systems.chosen_machine(load([*made, *quiet])) == "a quiet processor, 2 threads"
+
+
 def test_synthetic_documents_are_shown_and_count_for_nothing(load):
     found = findings.long_documents(load(toy_study.main()))
     frame = of(found, "finding_long_documents").set_index(["task", "arch"])
@@ -209,7 +256,9 @@ def test_time_and_memory_of_the_papers_size_count_before_those_of_the_study(load
     found = findings.time_and_memory(load(toy_study.measured() + study[:-1]))
     assert answer(found, "time").because.endswith("models of the study's size")
     found = findings.time_and_memory(load(study))
-    assert answer(found, "time").because.endswith("models of the paper's size")
+    assert answer(found, "time").because.endswith(
+        "models of the paper's size, toy processor, 2 threads"
+    )
     frame = of(found, "finding_time_and_memory").set_index(["what", "models", "arch"])
     assert frame.loc["time", "study's size", "lsg"]["change (%)"] == pytest.approx(-50)
 
@@ -275,7 +324,7 @@ def test_without_any_record_every_page_says_so(load):
 def test_the_first_page_takes_each_row_from_the_study_once_it_is_there(load):
     toy_records.write(toy_records.make(), paths.results("quick"))
     found = {"study": load(toy_study.main(tasks=SHORT)), "quick": records.load("quick")}
-    frame = findings.front(found, "quick").frame.set_index("of its teacher's (%)")
+    frame = findings.front(found, "quick").frame.set_index("quantity (%)")
     assert list(frame.records) == ["study", "-", "-", "quick", "quick"]
     assert frame.loc["score kept, short tasks", "paper, best"] == "98.6 (V)"
     assert frame.loc["score kept, long QA", "verdict"] == common.NOT_YET
@@ -285,6 +334,6 @@ def test_the_first_page_takes_each_row_from_the_study_once_it_is_there(load):
 def test_scores_of_quick_are_too_small_for_a_verdict(load):
     toy_records.write(toy_records.make(), paths.results("quick"))
     found = {"study": load([]), "quick": records.load("quick")}
-    frame = findings.front(found, "quick").frame.set_index("of its teacher's (%)")
+    frame = findings.front(found, "quick").frame.set_index("quantity (%)")
     assert frame.loc["score kept, short tasks", "records"] == "quick"
     assert frame.loc["score kept, short tasks", "verdict"] == common.OPEN

@@ -13,7 +13,7 @@ from ctd_lib.report.figures.style import COLOURS, MARKERS, Drawing, legend
 
 def latency(records: pd.DataFrame) -> Drawing:
     """Time over length, both axes logarithmic."""
-    timings = tidy.timings(records)
+    timings = tidy.timings(records).dropna(subset="ms")
     figure = _over_length(timings, "ms", "time of one forward, ms")
     return Drawing(figure, "Median time of one forward: " + _ends(timings, "ms", "ms"))
 

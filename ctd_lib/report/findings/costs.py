@@ -43,7 +43,10 @@ def time_and_memory(records: pd.DataFrame) -> Outcome:
             mean = _mean(found)
             if models == PAPER_SIZE and math.isnan(mean.value):
                 continue
-            shown[what] = mean, {arch: change for arch, (_, change) in found.items()}, models
+            where = (
+                f"{models}, {systems.chosen_machine(records)}" if models == PAPER_SIZE else models
+            )
+            shown[what] = mean, {arch: change for arch, (_, change) in found.items()}, where
             rows += [_row(what, models, arch, *one) for arch, one in found.items()]
             rows.append(_row(what, models, ALL_CONVERTED, _length(found), mean))
             marks += [
@@ -61,10 +64,11 @@ def time_and_memory(records: pd.DataFrame) -> Outcome:
                 "finding_time_and_memory",
                 "Change from teacher to student of one forward in float32. Models of the paper's "
                 "size have its shapes and random weights, on which neither time nor memory "
-                "depends; the study's are small and trained. Low and high: of time, those of the "
-                "rounds' own ratios at the paper's size, else the student's quartiles against the "
-                "teacher's, the most and the least favourable; of memory, one measurement each. "
-                "Of the converted archs: the mean, and the lowest and highest bound of any.",
+                "depends; the study's are small and trained. Low and high: of time, the 95 % "
+                "interval of the ratio of medians at the paper's size, else the student's "
+                "quartiles against the teacher's, the most and the least favourable; of memory, "
+                "one measurement each. Of the converted archs: the mean, and the lowest and "
+                "highest bound of any.",
                 filled(rows, _COLUMNS),
                 forest(marks, "change, %", 0, "Change from teacher to student in percent"),
                 "Change of time and peak memory from teacher to student; left of the line is less.",
@@ -85,12 +89,11 @@ def _study_size(records: pd.DataFrame, what: str) -> Change:
 
 
 def _paper_size(records: pd.DataFrame, what: str) -> Change:
-    """Of our implementation at the paper's shapes, on the machine that measured most archs."""
+    """Of our implementation at the paper's shapes, on `systems.chosen_machine`."""
     ratios = systems.at_headline(systems.ratios(records))
     ratios = systems.rows_of(ratios, what="distillation", by=systems.OURS, dtype="float32")
     if len(ratios):
-        machine = ratios.groupby("machine", sort=False).arch.nunique().idxmax()
-        ratios = systems.rows_of(ratios, machine=machine)
+        ratios = systems.rows_of(ratios, machine=systems.chosen_machine(records))
     found = {}
     for row in ratios.itertuples():
         memory = tidy.change(row.mib_to, row.mib_of)
@@ -138,7 +141,7 @@ def _answer(
         return Answer(statement, rule)
     verdict = at_most(mean, -A_LOT) if name == "time" else within(mean, A_LITTLE)
     alone = {arch: by_arch[arch] for arch in CONVERTED}
-    because = f"mean change {in_percent(mean)}, models of the {models}"
+    because = f"mean change {in_percent(mean)}, our implementation, models of the {models}"
     return Answer(statement, rule, verdict, because, mean, alone)
 
 

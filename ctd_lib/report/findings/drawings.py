@@ -23,22 +23,34 @@ class Mark(NamedTuple):
     found: Interval
 
 
+class Star(NamedTuple):
+    """A value of the paper."""
+
+    row: str
+    value: float
+    statistic: str
+    """mean or best."""
+
+
 def forest(
     marks: Sequence[Mark],
     label: str,
     reference: float,
     what: str,
-    stars: Sequence[tuple[str, float]] = (),
+    stars: Sequence[Star] = (),
+    narrow: bool = False,
 ) -> Drawing:
     """Marks by row, those of one arch alike, with a dotted line at the reference.
 
     Args:
         label: of the axis.
         what: start of the text alternative.
-        stars: values of the paper, by row.
+        stars: values of the paper.
+        narrow: for half a page, with the legend below.
     """
-    rows = list(dict.fromkeys([*(mark.row for mark in marks), *(row for row, _ in stars)]))
-    figure = Figure(figsize=(7.2, 1.2 + 0.55 * max(len(rows), 2)))
+    rows = list(dict.fromkeys([*(mark.row for mark in marks), *(star.row for star in stars)]))
+    height = 0.55 * max(len(rows), 2)
+    figure = Figure(figsize=(4.6, 2.2 + height) if narrow else (7.2, 1.2 + height))
     axes = figure.subplots()
     if not marks:
         axes.text(0.5, 0.5, NOT_YET, transform=axes.transAxes, ha="center")
@@ -54,25 +66,30 @@ def forest(
             linestyle="", label=None if mark.arch in labelled else mark.arch,
         )  # fmt: skip
         labelled.add(mark.arch)
-    for row, value in stars:
+    for star in stars:
+        label_of = f"paper, {star.statistic}"
         axes.plot(
-            value, rows.index(row) - 3 * SPREAD, marker="*", markersize=11, color="#555555",
-            linestyle="", fillstyle="none", label=None if "paper" in labelled else "paper",
+            star.value, rows.index(star.row) - 3 * SPREAD, marker="*", markersize=11,
+            color="#555555", linestyle="", fillstyle="full" if star.statistic == "mean" else "none",
+            label=None if label_of in labelled else label_of,
         )  # fmt: skip
-        labelled.add("paper")
+        labelled.add(label_of)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.6)
     axes.set_xlabel(label)
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    if narrow:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.3), ncols=2)
+    else:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return Drawing(figure, f"{what}: {_told(marks, stars)}.")
 
 
-def _told(marks: Sequence[Mark], stars: Sequence[tuple[str, float]]) -> str:
+def _told(marks: Sequence[Mark], stars: Sequence[Star]) -> str:
     words = []
     for row in dict.fromkeys(mark.row for mark in marks):
         of_row = [mark for mark in marks if mark.row == row]
         values = ", ".join(f"{mark.arch} {mark.found.value:.3g}" for mark in of_row)
-        paper = "".join(f", paper {value:g}" for name, value in stars if name == row)
+        paper = "".join(f", paper's {s.statistic} {s.value:g}" for s in stars if s.row == row)
         words.append(f"{row} {values}{paper}")
     return "; ".join(words)

@@ -8,7 +8,7 @@ import pandas as pd
 from ctd_lib.report import paper
 from ctd_lib.report.findings.common import NOT_YET, OPEN, PROFILE, Answer, Piece
 from ctd_lib.report.findings.costs import time_and_memory
-from ctd_lib.report.findings.drawings import Mark, forest
+from ctd_lib.report.findings.drawings import Mark, Star, forest
 from ctd_lib.report.findings.scores import long_documents, short_tasks
 from ctd_lib.scores.bootstrap import Interval
 
@@ -43,10 +43,11 @@ def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
         shift = 100 if name in COSTS else 0
         for arch, found in answer.by_arch.items():
             marks.append(Mark(words.removeprefix("change of "), arch, _shifted(found, shift)))
-            stars += [(marks[-1].row, shift + claim.value) for claim in claims]
+            stars += [Star(marks[-1].row, shift + c.value, c.statistic) for c in claims]
     drawing = forest(
         marks, "student, % of its teacher", 100,
         "Student in percent of its teacher", list(dict.fromkeys(stars)),
+        narrow=True,
     )  # fmt: skip
     return Piece(
         "front",
@@ -72,13 +73,13 @@ def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, prof
     low, high = (_text(f"{bound:.1f}") for bound in answer.ours[1:])
     values = [found.value for found in answer.by_arch.values()]
     return {
-        "of its teacher's (%)": words,
+        "quantity (%)": words,
+        "verdict": answer.verdict,
         "paper, mean": known.get("mean", paper.NOT_AVAILABLE),
         "paper, best": known.get("best", paper.NOT_AVAILABLE),
         "ours, mean (%)": answer.ours.value if there else NOT_YET,
         "interval": f"{low} to {high}" if there else NOT_YET,
         "ours, best (%)": (min if cost else max)(values) if there else NOT_YET,
-        "verdict": answer.verdict,
         "records": profile if there else "-",
     }
 

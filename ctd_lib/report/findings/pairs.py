@@ -1,16 +1,15 @@
 """Scores of two models on the same test examples, with their resamples, for all findings."""
 
-import functools
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from ctd_lib.report import kept, tidy
 from ctd_lib.report.findings.common import Sampled, percent
-from ctd_lib.scores import bootstrap
 from ctd_lib.scores.bootstrap import Comparison
+
+FEWEST_EXAMPLES = 10
+"""Of a test part: resamples of fewer tell little of how far a score could lie elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,17 @@ class Cell:
 
     @property
     def counts(self) -> bool:
-        """Whether a verdict may build on it: real data, and a task that the first has learned."""
-        return self.learned and not self.synthetic
+        """Whether a verdict may build on it: real data, enough of it, learned by the first."""
+        return not self.why_not
+
+    @property
+    def why_not(self) -> str:
+        """In a word or two why no verdict builds on it; empty if one may."""
+        if self.synthetic:
+            return "synthetic"
+        if self.comparison.examples < FEWEST_EXAMPLES:
+            return "few examples"
+        return "" if self.learned else "not learned"
 
 
 def teacher_and_student(records: pd.DataFrame) -> list[Cell]:
@@ -98,26 +106,6 @@ def _cells(first: dict, second: dict, groups: dict[str, str]) -> list[Cell]:
         pair = kept.Pair(task, arch, row.values["family"], synthetic, *files)
         comparison = kept.comparison(pair)
         if comparison is not None:
-            chance = _chance(pair.teachers[0], comparison.metric)
+            chance = kept.chance(pair.teachers[0], comparison.metric)
             made.append(Cell(arch, task, groups[task], synthetic, comparison, chance))
     return sorted(made, key=lambda cell: (cell.task, cell.arch))
-
-
-@functools.cache
-def _chance(of: kept.Kept, metric: str) -> float:
-    """The best score of one and the same answer to every example."""
-    found = of.read()
-    golds = {example["gold"] for example in found.examples} if _classes(found) else set()
-    scores = [0.0]
-    for answer in golds:
-        constant = [example | {"predicted": answer} for example in found.examples]
-        score = bootstrap.scorer(replace(found, examples=constant), metric)
-        scores.append(float(score(np.ones((1, len(constant))))[0]))
-    return max(score for score in scores if not math.isnan(score))
-
-
-def _classes(found) -> bool:
-    """Whether the answers are classes: for text, entities and grades no constant is of use."""
-    return found.family == "classification" and all(
-        isinstance(example["gold"], int) for example in found.examples
-    )

@@ -27,7 +27,7 @@ from ctd_lib.report.findings.common import (
     mean_over_tasks,
 )
 from ctd_lib.report.findings.drawings import Mark, forest
-from ctd_lib.report.findings.pairs import Cell, teacher_and_student
+from ctd_lib.report.findings.pairs import FEWEST_EXAMPLES, Cell, teacher_and_student
 from ctd_lib.report.tables import cells
 
 CONVERTED = ARCHS[1:]
@@ -39,13 +39,14 @@ MOST = 85.0
 FEWEST_TASKS = 2
 """That a mean over tasks is built on before there is a verdict."""
 _COLUMNS = (
-    "task", "group", "arch", "teacher (score)", "student (score)", "score kept (%)",
-    "score kept, low (%)", "score kept, high (%)", "student is", "seeds", "test examples", "counts",
+    "task", "arch", "counts", "teacher (score)", "student (score)", "score kept (%)",
+    "score kept, low (%)", "score kept, high (%)", "student is", "seeds", "test examples", "group",
 )  # fmt: skip
 CAPTION = (
     "Score of teacher and student, score kept and its 95 % interval: paired bootstrap over test "
     "examples and seeds, of a mean over tasks too. A task counts for the mean where the data is "
-    "real and the whole interval of the teacher's score is above that of any constant answer; "
+    f"real, at least {FEWEST_EXAMPLES} examples are tested and the whole interval of the teacher's "
+    "score is above that of any constant class, or yes or no to questions, or 0 for the rest; "
     "for a mean over archs, where all of them ran it too."
 )
 
@@ -69,10 +70,13 @@ def long_documents(records: pd.DataFrame) -> Outcome:
     rows = []
     for group in tidy.GROUPS:
         for arch in (ALL_CONVERTED, *CONVERTED):
-            sampled = _mean_kept(groups[group], CONVERTED if arch == ALL_CONVERTED else (arch,))
-            rows.append({"group": group, "arch": arch, **_kept_row(sampled)})
+            archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
+            sampled, tasks = _mean_kept(groups[group], archs), _counting(groups[group], archs)
+            rows.append({"group": group, "arch": arch, **_kept_row(sampled),
+                         "over": ", ".join(tasks) or None})  # fmt: skip
     rows.append({
         "group": f"{tidy.LONG_QA} - {tidy.SHORT}", "arch": ALL_CONVERTED, **_kept_row(more),
+        "over": "-",
     })  # fmt: skip
     apart = filled(rows, list(rows[0]))
     return Outcome(
@@ -83,8 +87,8 @@ def long_documents(records: pd.DataFrame) -> Outcome:
         ),
         (
             Piece("finding_groups", "Mean score kept over the tasks of a group that count, of "
-                  "all converted archs over those that each of them ran, and "
-                  "the difference between two groups, with 95 % intervals over tasks, test "
+                  "all converted archs over those that each of them ran, of one arch over all that "
+                  "it ran; and the difference between two groups. 95 % intervals over tasks, test "
                   "examples and seeds.", apart),
             piece,
         ),
@@ -172,7 +176,7 @@ def _keeps(name: str, found: Sequence[Cell], bound: float) -> Answer:
     if not any(by_arch.values()):
         return answer
     interval = _mean_kept(found, CONVERTED).interval
-    tasks = sorted({cell.task for cell in found if cell.counts})
+    tasks = _counting(found, CONVERTED)
     verdict = at_least(interval, bound) if len(tasks) >= FEWEST_TASKS else OPEN
     alone = {arch: sampled.interval for arch, sampled in by_arch.items() if sampled}
     because = f"mean score kept {in_percent(interval)}, tasks that count: {', '.join(tasks)}"
@@ -195,8 +199,7 @@ def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
     if more is None:
         return answer
     enough = all(
-        len({cell.task for cell in _ran_by_all(groups[group], CONVERTED) if cell.counts})
-        >= FEWEST_TASKS
+        len(_counting(groups[group], CONVERTED)) >= FEWEST_TASKS
         for group in (tidy.LONG_QA, tidy.SHORT)
     )
     because = f"difference {in_points(more.interval)}"
@@ -235,7 +238,7 @@ def _piece(name: str, found: list[Cell], title: str) -> Piece:
         rows.append(
             dict.fromkeys(_COLUMNS, "-")
             | {"task": MEAN, "arch": arch, **_kept_row(sampled)}
-            | {"counts": _count(found, archs)}
+            | {"counts": f"{len(_counting(found, archs))} tasks"}
         )
     for cell in sorted(found, key=lambda cell: (cell.task, ARCHS.index(cell.arch))):
         name_of_task = f"{cell.task} {cells.SYNTHETIC_MARK}" if cell.synthetic else cell.task
@@ -248,9 +251,9 @@ def _piece(name: str, found: list[Cell], title: str) -> Piece:
     )  # fmt: skip
 
 
-def _count(found: Sequence[Cell], archs: Sequence[str]) -> str:
-    tasks = {cell.task for cell in _ran_by_all(found, archs) if cell.counts}
-    return f"{len(tasks)} tasks"
+def _counting(found: Sequence[Cell], archs: Sequence[str]) -> list[str]:
+    """The tasks that a mean over these archs is built on."""
+    return sorted({cell.task for cell in _ran_by_all(found, archs) if cell.counts})
 
 
 def _row(cell: Cell, name: str) -> dict:
@@ -260,9 +263,9 @@ def _row(cell: Cell, name: str) -> dict:
     else:
         of_kept = (of_kept.value, *bounds(of_kept, "", "%").values())
     values = (
-        name, cell.group, cell.arch, comparison.teacher.value, comparison.student.value,
-        *of_kept,
+        name, cell.arch, f"no, {cell.why_not}" if cell.why_not else "yes",
+        comparison.teacher.value, comparison.student.value, *of_kept,
         cells.verdict(*comparison.difference[1:]), comparison.seeds, comparison.examples,
-        "yes" if cell.counts else "no, synthetic" if cell.synthetic else "no, not learned",
+        cell.group,
     )  # fmt: skip
     return dict(zip(_COLUMNS, values, strict=True))

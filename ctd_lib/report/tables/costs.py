@@ -9,8 +9,8 @@ from ctd_lib.report.tables import cells
 
 
 def latency(records: pd.DataFrame) -> pd.DataFrame:
-    """Median time of one forward over lengths, teacher beside student."""
-    timings = tidy.timings(records)
+    """Median time of one forward over lengths that the models read, teacher beside student."""
+    timings = tidy.timings(records).dropna(subset="ms")
     return cells.complete(
         {
             "length (tokens)": length,

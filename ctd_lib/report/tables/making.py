@@ -56,6 +56,7 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
                 "arch": row.arch,
                 "model, task": " ".join(x for x in (row.role, row.task) if isinstance(x, str))
                 or "-",
+                "recipe": tidy.variant_of(row) or "-",
                 "seed": row.seed,
                 "date (UTC)": made["date"][:16].replace("T", " "),
                 "run time (s)": made["seconds"],

@@ -13,7 +13,7 @@ from ctd_lib.scores.bootstrap import Comparison
 
 def headline(records: pd.DataFrame) -> pd.DataFrame:
     """One row per arch: score kept, time, memory, parameters; then the paper's mean and best."""
-    shared, timings = tidy.shared(tidy.scores(records)), tidy.timings(records)
+    shared, timings = kept.shared_scores(records), tidy.timings(records)
     length, memory_length = tidy.headline_length(timings), tidy.headline_length(timings, "mib")
     compared = {(pair.arch, pair.task): kept.comparison(pair) for pair in kept.pairs(records)}
     rows = []
@@ -83,7 +83,7 @@ def claims(records: pd.DataFrame) -> pd.DataFrame:
 
 def effects(records: pd.DataFrame) -> pd.DataFrame:
     """What conversion and what distillation changes: full teacher, converted teacher, student."""
-    shared, timings = tidy.shared(tidy.scores(records)), tidy.timings(records)
+    shared, timings = kept.shared_scores(records), tidy.timings(records)
     length = tidy.headline_length(timings)
     means = shared.groupby(["arch", "task"])[["teacher", "student"]].mean()
     full = tidy.at(timings, "full", "teacher", length)

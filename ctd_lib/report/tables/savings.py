@@ -207,14 +207,15 @@ def _span(lines: dict) -> str:
     return f"{lengths[0]:,} to {lengths[-1]:,}"
 
 
-def explained(table: pd.DataFrame, profile: str) -> str:
-    """What `ceiling` shows, in sentences whose numbers come from it."""
+def explained(table: pd.DataFrame, profile: str, machine: str | None) -> str:
+    """What `ceiling` shows of a machine, in sentences whose numbers come from it."""
     if "implementation" not in table:
         return NOTHING
     ours = systems.rows_of(table, implementation=systems.OURS, dtype="float32")
-    for name in systems.NOTED:
-        if name in ours:  # of several machines the first
-            ours = ours[ours[name] == next(iter(ours[name]), None)]
+    if "machine" in ours:
+        ours = ours[ours.machine == machine]
+    if "weights" in ours:  # of several the first
+        ours = ours[ours.weights == next(iter(ours.weights), None)]
     numbers = ours[["FLOP, change (%)", "time, change (%)"]].apply(pd.to_numeric, errors="coerce")
     if numbers.dropna().empty:
         return NOTHING
@@ -227,10 +228,11 @@ def explained(table: pd.DataFrame, profile: str) -> str:
     saved, weights = (pd.to_numeric(ours[f"{name} saved (MiB)"], errors="coerce").mean()
                       for name in ("memory", "weights"))  # fmt: skip
     return (
-        f"Profile `{profile}`, our implementation in float32, mean over {len(ours)} archs: half "
+        f"Profile `{profile}`, {machine}, our implementation in float32, mean over {len(ours)} "
+        "archs: half "
         f"of the layers are **{said['flop']} %** of the FLOP, and what teacher and student share "
         f"outside of the layers lessens the cut. Measured, time changes by **{said['time']} %**. "
-        f"The paper's best, {said['best']} %, goes **{flop - best:.1f} points** beyond what half "
-        f"of the layers can give. A student's peak memory is {saved:,.0f} MiB lower than its "
-        f"teacher's; the weights of the layers that it lacks take {weights:,.0f} MiB.\n"
+        f"The paper's best, {said['best']} %, goes **{flop - best:.1f} points** beyond the FLOP "
+        f"that half of the layers saves. A student's peak memory is {saved:,.0f} MiB lower than "
+        f"its teacher's; the weights of the layers that it lacks take {weights:,.0f} MiB.\n"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ctd_lib import ARCHS, params
+from ctd_lib.report import tidy
 from ctd_lib.report.tables import cells
 
 PROFILE = "paper"
@@ -13,7 +14,8 @@ ASSUMED_FLOPS = 100e12
 """FLOP/s of a GPU that nobody measured here: an assumption, and named one."""
 COUNTED = {
     "order": "convert-then-distill", "student_layers": None, "student_hidden_size": None,
-    "teacher_top_k": 0, "relation_weight": 0.0,
+    "teacher_top_k": 0, "relation_weight": 0.0, "soft_target_weight": 5.0, "cosine_weight": 1.0,
+    "soft_target_positions": "all",
 }  # fmt: skip
 """Parameters of the trainings whose work is counted here."""
 PREDICTED = 0.15
@@ -61,8 +63,8 @@ def paper_scale(records: pd.DataFrame) -> pd.DataFrame:
 
 def _measured(records: pd.DataFrame, stage: str, arch: str, work: float) -> dict:
     """The latest training of the stage, and how long the work takes at its FLOP/s."""
-    found = records[(records.kind == stage) & (records.arch == arch)]
-    known = [row for row in found.itertuples() if _known(row)]
+    found = tidy.select(records, stage)
+    known = [row for row in found[found.arch == arch].itertuples() if _known(row)]
     if not known:
         return {}
     row = max(known, key=lambda row: row.provenance["date"])
