@@ -19,6 +19,8 @@ from ctd_lib.errors import CtdError
 
 KINDS = ("packaged", "local", "hub", "synthetic")
 SYNTHETIC = ("press", "press-ner", "press-qa")
+OWN = "the user's own"
+"""Licence of a local file."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -78,7 +80,7 @@ def resolve(spec: str) -> Source:
         path = _local(name)
         if path is None:
             raise CtdError(f"{name} is no file or folder, neither here nor in CTD_DATA.")
-        return Source(kind, name, "the user's own", path=path)
+        return Source(kind, name, OWN, path=path)
     if name.count("/") != 1:
         raise CtdError(f"{spec} is no hub id; it has the form hub:ORG/NAME.")
     if not runtime.hub_answers():

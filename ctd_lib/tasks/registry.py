@@ -37,6 +37,8 @@ class Task:
     CTD_DATA, and `local:` alone stands for the user's own two files."""
     context: str | None = None
     """An example of tagging unless the caller says otherwise: a sentence or a document."""
+    licence: str = ""
+    """Under which its publishers give the data, where a local copy does not say it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _glue(main_metric: str, max_length: int = SHORT, **packaged: Loader) -> Task
     known = {"local:glue": texts.glue_local}
     known |= {f"packaged:{name}": loader for name, loader in packaged.items()}
     known["hub:nyu-mll/glue"] = texts.glue_hub
-    return Task("classification", main_metric, max_length, known)
+    return Task("classification", main_metric, max_length, known, licence="that of the task")
 
 
 TASKS = {
@@ -105,17 +107,20 @@ TASKS = {
     "wnut17": Task(
         "tagging", "entity_f1", SHORT,
         {"local:ner": ner.conll_parts, "hub:leondz/wnut_17": ner.rows_hub},
-        "sentence",
+        "sentence", "CC BY 4.0",
     ),
     "wikigold": Task(
         "tagging", "entity_f1", LONG,
-        {"local:ner/wikigold.iob2.conll.gz": ner.documents_of_one_file}, "document",
+        {"local:ner/wikigold.iob2.conll.gz": ner.documents_of_one_file}, "document", "CC BY 4.0",
     ),
     "litbank": Task(
         "tagging", "entity_f1", LONG,
         {"local:ner/litbank.names.iob2.conll.gz": ner.documents_of_one_file}, "document",
+        "CC BY 4.0",
     ),
-    "sec-filings": Task("tagging", "entity_f1", LONG, {"local:ner": ner.conll_parts}, "document"),
+    "sec-filings": Task(
+        "tagging", "entity_f1", LONG, {"local:ner": ner.conll_parts}, "document", "CC BY 3.0"
+    ),
     "gonerd": Task(
         "tagging", "entity_f1", LONG,
         {"local:gonerd": ner.gonerd_local, "hub:giant-oak/GONERD": ner.rows_hub}, "document",
@@ -126,14 +131,17 @@ TASKS = {
     "squad": Task(
         "span-qa", "f1", 384,
         {"local:squad1.1": qa.squad_local, "hub:rajpurkar/squad": qa.squad_hub},
+        licence="CC BY-SA 4.0",
     ),
     "squad-long": Task(
         "span-qa", "f1", LONG,
         {"local:squad1.1": qa.squad_long_local, "hub:rajpurkar/squad": qa.squad_long_hub},
+        licence="CC BY-SA 4.0",
     ),
     "hotpotqa": Task(
         "span-qa", "f1", LONG,
         {"local:hotpotqa": qa.hotpotqa_local, "hub:hotpotqa/hotpot_qa": qa.hotpotqa_hub},
+        licence="CC BY-SA 4.0",
     ),
     "triviaqa": Task(
         "span-qa", "f1", LONG,
@@ -236,9 +244,15 @@ def load(
         synthetic=chosen.synthetic,
         main_metric="spearman" if is_regression else task.main_metric,
         max_length=LONG if context == "document" else task.max_length,
-        licence=chosen.licence,
+        licence=licence(name, chosen.licence),
         notice=chosen.notice,
     )
+
+
+def licence(task: str, found: str) -> str:
+    """That of a task's data: the one found with it or, where it was but a file, its publishers'."""
+    known = TASKS[task].licence if task in TASKS else ""
+    return known if known and found == sources.OWN else found
 
 
 def _default_source(name: str, task: Task) -> sources.Source:

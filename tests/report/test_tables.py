@@ -28,6 +28,9 @@ def test_headline(load):
     # Two tasks with all kept, 25 of 45 answers, and F1 2/3 of 18/19.
     assert low < (100 + 100 + 100 * 25 / 45 + 100 * (2 / 3) / (18 / 19)) / 4 < high < low + 20
     assert bigbird["short text (%)"] == pytest.approx(88)
+    scores = tidy.scores(load(toy_records.make())).set_index(["arch", "task"])
+    of_full = 100 * scores.loc["bigbird"].student / scores.loc["full"].teacher
+    assert bigbird["score, of full's teacher (%)"] == pytest.approx(of_full.mean())
     assert bigbird["long NER † (%)"] == pytest.approx(88)
     assert bigbird["teacher at 4096 (ms)"] == pytest.approx(4096 * 1.5)
     assert bigbird["time, change (%)"] == pytest.approx(-50)

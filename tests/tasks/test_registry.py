@@ -10,7 +10,7 @@ import pytest
 from ctd_lib import paths, runtime, tasks
 from ctd_lib.data import packaged, sources
 from ctd_lib.errors import CtdError
-from ctd_lib.tasks import loaders
+from ctd_lib.tasks import loaders, registry
 from ctd_lib.tasks.loaders import common, texts
 
 DATA = os.environ.get("CTD_DATA", "")
@@ -194,6 +194,12 @@ def test_a_data_set_of_the_hub_in_another_layout_is_one_sentence(task, monkeypat
     monkeypatch.setattr("datasets.load_dataset", lambda *given: splits)
     with pytest.raises(CtdError, match=r"hub:some/thing.*(record 1|has body)"):
         tasks.load(task, source="hub:some/thing")
+
+
+def test_a_local_copy_of_a_known_task_has_its_publishers_licence():
+    assert registry.licence("litbank", sources.OWN) == "CC BY 4.0"
+    assert registry.licence("litbank", "see its page on the hub") == "see its page on the hub"
+    assert registry.licence("tagging", sources.OWN) == sources.OWN
 
 
 def test_questions_of_the_hub_without_answers_are_refused(monkeypatch):

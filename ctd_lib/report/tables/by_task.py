@@ -9,6 +9,7 @@ from ctd_lib.report import kept, paper, tidy
 from ctd_lib.report.tables import cells
 from ctd_lib.scores import glue as glue_scores
 from ctd_lib.scores.bootstrap import Comparison
+from ctd_lib.tasks import registry
 
 
 def scores(records: pd.DataFrame) -> pd.DataFrame:
@@ -113,6 +114,6 @@ def sources(records: pd.DataFrame) -> pd.DataFrame:
             "task": row.task + (f" {cells.SYNTHETIC_MARK}" if source["synthetic"] else ""),
             "data": source["name"],
             "kind": "synthetic" if source["synthetic"] else "real",
-            "licence": source["licence"],
+            "licence": registry.licence(row.task, source["licence"]),
         }
     return cells.complete(rows[key] for key in sorted(rows))

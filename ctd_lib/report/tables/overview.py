@@ -16,6 +16,7 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
     shared, timings = kept.shared_scores(records), tidy.timings(records)
     length, memory_length = tidy.headline_length(timings), tidy.headline_length(timings, "mib")
     compared = {(pair.arch, pair.task): kept.comparison(pair) for pair in kept.pairs(records)}
+    means = shared.groupby(["arch", "task"])[["teacher", "student"]].mean()
     rows = []
     for arch, teacher, student in tidy.pairs(timings, length):
         of_arch = shared[shared.arch == arch]
@@ -33,6 +34,7 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
                 "95 % interval": _interval(
                     [compared.get((arch, task)) for task in of_arch.task.unique()]
                 ),
+                "score, of full's teacher (%)": _of_full(means, arch),
                 **by_group,
                 f"teacher at {length} (ms)": teacher.ms,
                 f"student at {length} (ms)": student.ms,
@@ -44,6 +46,14 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
         )
     ours = cells.complete(rows)
     return pd.concat([ours, _paper_rows(list(ours.columns))], ignore_index=True)
+
+
+def _of_full(means: pd.DataFrame, arch: str) -> float | None:
+    """Mean over tasks of the student's score in percent of the full teacher's."""
+    archs = means.index.get_level_values("arch")
+    if not {"full", arch} <= set(archs):
+        return None
+    return (100 * means.loc[arch].student / means.loc["full"].teacher).mean()
 
 
 def _interval(comparisons: list[Comparison | None]) -> str | None:
