@@ -11,7 +11,7 @@ import toy_records
 from ctd_lib import ARCHS, params, paths, records
 from ctd_lib.errors import CtdError
 from ctd_lib.report import fragments, kept, paper, tables, tidy
-from ctd_lib.scores import glue, predictions
+from ctd_lib.scores import predictions
 
 
 def of(made, kind, **named):
@@ -187,35 +187,6 @@ def test_where_it_is_lost(load):
 def test_where_without_predictions_says_so(load, name):
     table = getattr(tables, name)(load(toy_records.make(), kept=False))
     assert len(table) == 1 and (table == tables.NOT_RUN).all(axis=None)
-
-
-def test_glue_is_not_available_before_all_its_tasks_were_run(load):
-    table = tables.glue(load(glue_records(), kept=False)).set_index(["arch", "model"])
-    row = table.loc["lsg", "student"]
-    assert (row["rte (score)"], row["GLUE (score)"]) == (0.5, pytest.approx((0.5 * 7 + 0.9) / 8))
-    assert table.loc["full", "teacher"]["rte (score)"] == tables.NOT_RUN
-    apart = glue_records()
-    apart[0]["params"]["seed"] = 1  # now no seed has all eight
-    row = tables.glue(load(apart, kept=False)).set_index(["arch", "model"]).loc["lsg", "student"]
-    assert (row["rte (score)"], row["GLUE (score)"]) == (0.5, paper.NOT_AVAILABLE)
-
-
-def glue_records():
-    made = []
-    for task, names in glue.SCORES.items():
-        values = {"scores": dict.fromkeys(names, 0.9 if task == "sst2" else 0.5)}
-        values |= {
-            "main_metric": names[0], "score": values["scores"][names[0]],
-            "test_examples": glue.DEV[task],
-            "family": "classification", "max_length": 128, "truncated_examples": 0,
-            "lost_labels": 0,
-        }  # fmt: skip
-        source = {"name": "local:glue", "licence": "toy licence", "synthetic": False}
-        made.append(
-            toy_records.record("finetune", params.FinetuneParams, "lsg", values, source,
-                               role="student", task=task)
-        )  # fmt: skip
-    return made
 
 
 def test_truncation_and_the_bound_it_leaves(load):

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from ctd_lib import runtime, tasks
+from ctd_lib.data import sources
 from ctd_lib.data.formats import Question
 from ctd_lib.errors import CtdError
+from ctd_lib.tasks import registry
 from ctd_lib.tasks.loaders import ner, qa
 
 HOTPOT = {
@@ -207,3 +209,18 @@ def test_glue_parts_are_named_for_what_they_are(tmp_path, parts, says):
     assert data.train and data.test
     if "dev" not in parts:
         assert not set(data.train) & set(data.test) and len(data.train + data.test) == 40
+
+
+def test_a_local_copy_of_a_known_task_has_its_publishers_licence():
+    assert registry.licence("litbank", sources.OWN) == "CC BY 4.0"
+    assert registry.licence("litbank", "see its page on the hub") == "see its page on the hub"
+    assert registry.licence("tagging", sources.OWN) == sources.OWN
+
+
+def test_questions_of_the_hub_without_answers_are_refused(monkeypatch):
+    row = {"id": "q", "title": "t", "context": "c", "question": "?"}
+    rows = [row | {"answers": {"text": [], "answer_start": []}}]
+    monkeypatch.setattr(runtime, "hub_answers", lambda: True)
+    monkeypatch.setattr("datasets.load_dataset", lambda *given: {"train": rows, "validation": rows})
+    with pytest.raises(CtdError, match=r"record 1 .*no answer; SQuAD 1.1 gives one or more"):
+        tasks.load("squad", source="hub:rajpurkar/squad_v2")

@@ -10,7 +10,7 @@ import pytest
 from ctd_lib import paths, runtime, tasks
 from ctd_lib.data import packaged, sources
 from ctd_lib.errors import CtdError
-from ctd_lib.tasks import loaders, registry
+from ctd_lib.tasks import loaders
 from ctd_lib.tasks.loaders import common, texts
 
 DATA = os.environ.get("CTD_DATA", "")
@@ -194,21 +194,6 @@ def test_a_data_set_of_the_hub_in_another_layout_is_one_sentence(task, monkeypat
     monkeypatch.setattr("datasets.load_dataset", lambda *given: splits)
     with pytest.raises(CtdError, match=r"hub:some/thing.*(record 1|has body)"):
         tasks.load(task, source="hub:some/thing")
-
-
-def test_a_local_copy_of_a_known_task_has_its_publishers_licence():
-    assert registry.licence("litbank", sources.OWN) == "CC BY 4.0"
-    assert registry.licence("litbank", "see its page on the hub") == "see its page on the hub"
-    assert registry.licence("tagging", sources.OWN) == sources.OWN
-
-
-def test_questions_of_the_hub_without_answers_are_refused(monkeypatch):
-    row = {"id": "q", "title": "t", "context": "c", "question": "?"}
-    rows = [row | {"answers": {"text": [], "answer_start": []}}]
-    monkeypatch.setattr(runtime, "hub_answers", lambda: True)
-    monkeypatch.setattr("datasets.load_dataset", lambda *given: {"train": rows, "validation": rows})
-    with pytest.raises(CtdError, match=r"record 1 .*no answer; SQuAD 1.1 gives one or more"):
-        tasks.load("squad", source="hub:rajpurkar/squad_v2")
 
 
 def test_an_export_as_parquet_has_a_folder_for_each_configuration(tmp_path, monkeypatch):
