@@ -16,6 +16,8 @@ from ctd_lib.scores import bootstrap, predictions, where
 LOST_COLUMNS = (
     "task", "arch", "synthetic", "bin", "items", "teacher", "student", "difference", "low", "high",
 )  # fmt: skip
+FEWEST_EXAMPLES = 10
+"""Of a test part: resamples of fewer tell little of how far a score could lie elsewhere."""
 FAMILIES = {
     "position": ("tagging", "span-qa"),
     "tokens": ("classification", "tagging", "span-qa"),
@@ -103,20 +105,30 @@ def _constants(found: predictions.Predictions) -> set:
     return {"yes", "no"} if found.family == "span-qa" else set()
 
 
-def shared_scores(found: pd.DataFrame) -> pd.DataFrame:
-    """The scores of those tasks that every arch ran and every teacher has learned.
+def why_not(compared: bootstrap.Comparison, chance: float) -> str:
+    """In a word or two why no mean builds on a comparison; empty if one may.
 
     A teacher has learned a task if its whole interval is above `chance`: a student cannot lose what
-    its teacher does not have. Where no task is left, as in a small profile, those that all ran.
+    its teacher does not have.
+    """
+    if compared.examples < FEWEST_EXAMPLES:
+        return "few examples"
+    return "" if compared.teacher.low > chance else "not learned"
+
+
+def shared_scores(found: pd.DataFrame) -> pd.DataFrame:
+    """The scores of those tasks that every arch ran and `why_not` excludes for none.
+
+    Where no task is left, as in a small profile, those that all ran.
     """
     scores = tidy.shared(tidy.scores(found))
     compared = {pair: comparison(pair) for pair in pairs(found)}
-    unlearned = {
+    excluded = {
         pair.task for pair, values in compared.items()
-        if values and values.teacher.low <= chance(pair.teachers[0], values.metric)
+        if values and why_not(values, chance(pair.teachers[0], values.metric))
     }  # fmt: skip
-    learned = scores[~scores.task.isin(unlearned)]
-    return scores if learned.empty else learned
+    counting = scores[~scores.task.isin(excluded)]
+    return scores if counting.empty else counting
 
 
 @functools.cache

@@ -44,6 +44,8 @@ class Progress:
 
         A disk that refuses is only a warning.
         """
+        if not (self.engine.sharded or processes.is_main()):
+            return
         self.engine.gather()
         moments = self.engine.moments()
         if not processes.is_main():

@@ -8,9 +8,6 @@ from ctd_lib.report import kept, tidy
 from ctd_lib.report.findings.common import Sampled, percent
 from ctd_lib.scores.bootstrap import Comparison
 
-FEWEST_EXAMPLES = 10
-"""Of a test part: resamples of fewer tell little of how far a score could lie elsewhere."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -40,11 +37,6 @@ class Cell:
         return percent(self.second, self.first)
 
     @property
-    def learned(self) -> bool:
-        """Whether the first does better than any constant answer, by its whole interval."""
-        return self.comparison.teacher.low > self.chance
-
-    @property
     def counts(self) -> bool:
         """Whether a verdict may build on it: real data, enough of it, learned by the first."""
         return not self.why_not
@@ -54,9 +46,7 @@ class Cell:
         """In a word or two why no verdict builds on it; empty if one may."""
         if self.synthetic:
             return "synthetic"
-        if self.comparison.examples < FEWEST_EXAMPLES:
-            return "few examples"
-        return "" if self.learned else "not learned"
+        return kept.why_not(self.comparison, self.chance)
 
 
 def teacher_and_student(records: pd.DataFrame) -> list[Cell]:

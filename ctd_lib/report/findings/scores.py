@@ -27,7 +27,8 @@ from ctd_lib.report.findings.common import (
     mean_over_tasks,
 )
 from ctd_lib.report.findings.drawings import Mark, forest
-from ctd_lib.report.findings.pairs import FEWEST_EXAMPLES, Cell, teacher_and_student
+from ctd_lib.report.findings.pairs import Cell, teacher_and_student
+from ctd_lib.report.kept import FEWEST_EXAMPLES
 from ctd_lib.report.tables import cells
 
 CONVERTED = ARCHS[1:]
