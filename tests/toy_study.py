@@ -7,6 +7,7 @@ from pathlib import Path
 import toy_records
 
 from ctd_lib import ARCHS, params, records
+from ctd_lib.report import paper
 from ctd_lib.scores import predictions
 
 EXAMPLES = 200
@@ -88,7 +89,8 @@ def predicted(task: str, right: float) -> predictions.Predictions:
             gold = [["PER", number, number + 1, 9]]
             given = {"gold": gold, "predicted": gold if good else [["PER", 0, 9, 9]]}
         else:
-            given = {"id": str(number), "gold": ["Ada"], "predicted": "Ada" if good else "Tom"}
+            name = f"name{number}"  # another answer each, so that no constant one is of use
+            given = {"id": str(number), "gold": [name], "predicted": name if good else "Tom"}
             where |= {"position": 9}
         examples.append(given | where)
     rules = "squad" if family == "span-qa" else ""
@@ -106,3 +108,15 @@ def write(made: list[dict], folder: Path) -> None:
             predictions.write(one["kept"], file)
             content["predictions"] = hashlib.sha256(file.read_bytes()).hexdigest()
         path.write_text(json.dumps(content))
+
+
+def answer(outcome, name):
+    """What an outcome says of one statement."""
+    [found] = [one for one in outcome.answers if one.statement is paper.STATEMENTS[name]]
+    return found
+
+
+def of(outcome, name):
+    """One table of an outcome."""
+    [piece] = [piece for piece in outcome.pieces if piece.name == name]
+    return piece.frame

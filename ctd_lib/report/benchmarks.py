@@ -156,6 +156,7 @@ def beside_steps(rows: pd.DataFrame) -> pd.DataFrame:
         return _none("what")
     frame = pd.DataFrame(
         {
+            "machine": rows.machine,
             "model": rows.file.str.removeprefix("overheads-"),
             "what": rows.what,
             "length (tokens)": rows.length,
@@ -166,7 +167,7 @@ def beside_steps(rows: pd.DataFrame) -> pd.DataFrame:
             "times": rows.times,
         }
     ).astype(object)
-    return frame.where(frame.notna(), "-")
+    return systems.only_if_several(frame.where(frame.notna(), "-"), ["machine"])
 
 
 def speed(rows: pd.DataFrame) -> figures.Drawing:
@@ -228,17 +229,25 @@ SCRIPTS = {"training": TRAINING, "overheads": BESIDE}
 
 def write_all() -> dict[str, pd.DataFrame]:
     """Write the tables and the figure as files and page fragments; return the tables by name."""
-    found = rows()
-    built = {table.name: table.build(found) for table in TABLES}
-    built |= {table.name: table.build(rows(script)) for script, table in SCRIPTS.items()}
-    note = "" if found.empty else f"Measured on: {'; '.join(sorted(found.measured.unique()))}."
-    for table in (*TABLES, *SCRIPTS.values()):
+    found, built = rows(), {}
+    of_table = {table: _of(table, found) for table in TABLES}
+    of_table |= {table: rows(script) for script, table in SCRIPTS.items()}
+    for table, own in of_table.items():
+        built[table.name] = table.build(own)
+        note = "" if own.empty else f"Measured on: {'; '.join(sorted(own.measured.unique()))}."
         fragments.write_table(table.name, table.caption, built[table.name], FOLDER, note)
     with mpl.rc_context(figures.STYLE):
         drawing = speed(found)
         caption = "Time of one forward over input length, float32: ours solid, public dashed."
         fragments.write_figure("speed", caption, drawing.figure, drawing.alt, FOLDER)
     return built
+
+
+def _of(table: tables.Table, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `attention` that a table shows: a student in a teacher's place, or the others."""
+    if rows.empty:
+        return rows
+    return rows[(rows.group == "student") == (table.build is replacement)]
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:

@@ -46,6 +46,22 @@ def write_figure(name: str, caption: str, drawing: Figure, alt: str, profile: st
 
 def table(name: str, caption: str, frame: pd.DataFrame, profile: str, notes: str) -> str:
     """A numbered table with its notes, its CSV file and its records."""
+    return "\n".join(
+        [
+            f"```{{table}} {caption}",
+            f":name: table-{name}",
+            ":class: sortable",
+            "",
+            *lines(frame),
+            "```",
+            "",
+            origin("table", name, "csv", profile, notes),
+        ]
+    )
+
+
+def lines(frame: pd.DataFrame) -> list[str]:
+    """A table in Markdown: heading, rule and rows."""
     header = "| " + " | ".join(frame.columns) + " |"
     numeric = [any(not isinstance(value, str) for value in frame[column]) for column in frame]
     rule = "|" + "|".join("---:" if right else "---" for right in numeric) + "|"
@@ -53,20 +69,7 @@ def table(name: str, caption: str, frame: pd.DataFrame, profile: str, notes: str
         "| " + " | ".join(cell(row[column], column) for column in frame.columns) + " |"
         for row in frame.to_dict("records")
     ]
-    return "\n".join(
-        [
-            f"```{{table}} {caption}",
-            f":name: table-{name}",
-            ":class: sortable",
-            "",
-            header,
-            rule,
-            *rows,
-            "```",
-            "",
-            origin("table", name, "csv", profile, notes),
-        ]
-    )
+    return [header, rule, *rows]
 
 
 def figure(name: str, caption: str, alt: str, profile: str) -> str:
@@ -128,7 +131,8 @@ def summary(headline: pd.DataFrame, archs: tuple[str, ...], profile: str) -> str
     mark = kept.removeprefix("score kept").removesuffix(" (%)")
     of_paper = rows.loc["paper, mean"]
     return (
-        f"Mean over {', '.join(archs)}, profile `{profile}`: the student of half the depth keeps "
+        f"Mean over {', '.join(archs)}, the small models of profile `{profile}` themselves: the "
+        "student of half the depth keeps "
         f"**{means['score kept']}** of its teacher's score{mark}; its time changes by "
         f"**{means['time, change']}** (the paper: {_percent(of_paper['time, change (%)'], '+')}), "
         f"its peak memory by **{means['memory, change']}** "

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ LOST_COLUMNS = (
 )  # fmt: skip
 FEWEST_EXAMPLES = 10
 """Of a test part: resamples of fewer tell little of how far a score could lie elsewhere."""
+COMMONEST = 20
+"""Words of answers that are tried as a constant answer."""
 FAMILIES = {
     "position": ("tagging", "span-qa"),
     "tokens": ("classification", "tagging", "span-qa"),
@@ -87,7 +90,8 @@ def comparison(pair: Pair) -> bootstrap.Comparison | None:
 def chance(of: Kept, metric: str) -> float:
     """The best score of one and the same answer to every example.
 
-    Of classes the commonest, and to questions yes or no; for entities and grades it is 0.
+    Of classes the commonest; to questions yes, no or one of the commonest words of their answers,
+    which shares a little with many of them; for entities and grades it is 0.
     """
     found = of.read()
     scores = [0.0]
@@ -102,7 +106,10 @@ def _constants(found: predictions.Predictions) -> set:
     golds = [example["gold"] for example in found.examples]
     if found.family == "classification" and all(isinstance(gold, int) for gold in golds):
         return set(golds)
-    return {"yes", "no"} if found.family == "span-qa" else set()
+    if found.family != "span-qa":
+        return set()
+    words = Counter(word for answers in golds for word in {*" ".join(answers).lower().split()})
+    return {"yes", "no", *(word for word, _ in words.most_common(COMMONEST))}
 
 
 def why_not(compared: bootstrap.Comparison, chance: float) -> str:

@@ -7,49 +7,56 @@ example was drawn, so that most scores are a product of weights and per-example 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from ctd_lib.errors import CtdError
 from ctd_lib.scores import metrics
 from ctd_lib.scores.predictions import Predictions
+from ctd_lib.scores.sampled import Interval, Sampled, percent
 
 CHUNK = 100  # resamples at a time
 Scorer = Callable[[np.ndarray], np.ndarray]
 """From weights (R, N) to scores (R,)."""
 
 
-class Interval(NamedTuple):
-    """A value with the bounds between which it lies, with the confidence asked for."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Student against teacher on one task."""
 
     metric: str
-    teacher: Interval
-    """Mean score over the seeds."""
-    student: Interval
-    retention: Interval
-    """Student score / teacher score, in percent; not a number where a teacher's score can be 0."""
-    difference: Interval
-    """Student score - teacher score."""
+    first: Sampled
+    """Mean score of the teacher over the seeds."""
+    second: Sampled
+    """Of the student."""
     examples: int
     seeds: int
-    drawn: np.ndarray = field(repr=False, compare=False)
-    """Scores of teacher and student in each resample, (2, R)."""
 
     @property
-    def conclusive(self) -> bool:
-        """Whether the interval of the difference leaves out 0."""
-        return not self.difference.low <= 0 <= self.difference.high
+    def teacher(self) -> Interval:
+        """Mean score over the seeds."""
+        return self.first.interval
+
+    @property
+    def student(self) -> Interval:
+        """Mean score over the seeds."""
+        return self.second.interval
+
+    @property
+    def kept(self) -> Sampled:
+        """Student score / teacher score, in percent; not a number where a teacher's can be 0."""
+        return percent(self.second, self.first)
+
+    @property
+    def retention(self) -> Interval:
+        """`kept` with its interval."""
+        return self.kept.interval
+
+    @property
+    def difference(self) -> Interval:
+        """Student score - teacher score."""
+        return (self.second - self.first).interval
 
 
 def compare(
@@ -58,7 +65,6 @@ def compare(
     metric: str | None = None,
     *,
     resamples: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
     """Retention and difference of a student with their intervals.
@@ -82,37 +88,11 @@ def compare(
         scores = np.stack([of(weights) for of in scorers]).reshape(2, seeds, -1)
         chosen = rng.integers(seeds, size=scores.shape[1:])
         rows.append(np.take_along_axis(scores, chosen[None], axis=1).mean(1))
-    teacher, student = drawn = np.concatenate(rows, axis=1)
+    drawn = np.concatenate(rows, axis=1)  # (2, R)
     whole = np.array([of(np.ones((1, count)))[0] for of in scorers]).reshape(2, seeds).mean(1)
 
-    return Comparison(
-        metric=metric,
-        teacher=_interval(whole[0], teacher, level),
-        student=_interval(whole[1], student, level),
-        retention=_interval(_percent(whole[1], whole[0]), _percent(student, teacher), level),
-        difference=_interval(whole[1] - whole[0], student - teacher, level),
-        examples=count,
-        seeds=seeds,
-        drawn=drawn,
-    )
-
-
-def mean_retention(
-    comparisons: Sequence[Comparison], *, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Mean of the retention over several tasks, whose test examples are drawn apart."""
-    rng = np.random.default_rng(seed)
-    # Each task was resampled by the same seed: in another order its draws are its own.
-    drawn = [found.drawn[:, rng.permutation(found.drawn.shape[1])] for found in comparisons]
-    kept = np.mean([_percent(student, teacher) for teacher, student in drawn], axis=0)
-    return _interval(np.mean([found.retention.value for found in comparisons]), kept, level)
-
-
-def _interval(value: float, drawn: np.ndarray, level: float) -> Interval:
-    if np.isnan(drawn).any():
-        return Interval(float(value), np.nan, np.nan)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(value), float(low), float(high))
+    first, second = (Sampled(float(value), of) for value, of in zip(whole, drawn, strict=True))
+    return Comparison(metric, first, second, examples=count, seeds=seeds)
 
 
 def draws(count: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -141,10 +121,6 @@ def demand_alike(teachers: Sequence[Predictions], students: Sequence[Predictions
         )
     if not same_examples([*teachers, *students]):
         raise CtdError(f"task {teachers[0].task}: the predictions are of different test examples.")
-
-
-def _percent(student, teacher):
-    return 100 * (student / np.where(np.asarray(teacher) > 0, teacher, np.nan))
 
 
 def scorer(predictions: Predictions, metric: str) -> Scorer:

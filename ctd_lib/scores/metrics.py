@@ -6,6 +6,7 @@ Each takes batches through `add_batch(predictions=..., references=...)` and give
 
 import collections
 import math
+import os
 import re
 import string
 import tempfile
@@ -17,6 +18,8 @@ import evaluate
 import numpy as np
 import pandas as pd
 
+_USER = getattr(os, "getuid", int)()
+"""The base class makes its folder, where another user of the machine could not write."""
 INTEGER, NUMBER, TEXT = (datasets.Value(name) for name in ("int64", "float64", "string"))
 
 
@@ -30,7 +33,7 @@ class _OfflineMetric(evaluate.Metric):
 
     def __init__(self):
         super().__init__(
-            keep_in_memory=True, cache_dir=str(Path(tempfile.gettempdir(), "ctd-metrics"))
+            keep_in_memory=True, cache_dir=str(Path(tempfile.gettempdir(), f"ctd-metrics-{_USER}"))
         )
 
     def _info(self) -> evaluate.MetricInfo:

@@ -40,8 +40,8 @@ def folder(monkeypatch, tmp_path):
     return folder
 
 
-def write(path, rows):
-    provenance = {"host": {"gpu": None, "cpu": "a processor"}, "commit": "0123456789"}
+def write(path, rows, machine="a processor"):
+    provenance = {"host": {"gpu": None, "cpu": machine}, "commit": "0123456789"}
     path.write_text(json.dumps({"provenance": provenance, "rows": rows}))
 
 
@@ -104,6 +104,33 @@ def test_the_page_names_the_machine(folder):
     assert "longformer, ours, 16.0 s" in alt
 
 
+def test_each_table_names_the_machines_of_its_own_rows(folder):
+    write(folder / "attention-base.json", measured())
+    student = {"group": "student", "layers": 6}
+    pair = [row("longformer", kind, 4096, 1.0, **student) for kind in ("ours", "transformers")]
+    write(folder / "attention-student.json", pair, "another")
+    for machine in ("a processor", "a third"):
+        steps = training_step("float32", "float32")
+        write(folder / f"training-{machine}.json", steps, machine)
+        batch = {"what": "batch", "length": 4096, "mean": 0.1, "highest": 0.2, "times": 9}
+        resume = batch | {"parameters": 10, "bytes": 80}
+        write(folder / f"overheads-{machine}.json", [batch, resume], machine)
+    benchmarks.write_all()
+    notes = {
+        name: [n for n in ("a processor", "another", "a third") if f"{n}, commit" in page(name)]
+        for name in ("attention", "crossover", "replacement", "training_step", "beside_steps")
+    }
+    assert notes["attention"] == notes["crossover"] == ["a processor"]
+    assert notes["replacement"] == ["another"]
+    assert notes["training_step"] == notes["beside_steps"] == ["a processor", "a third"]
+    for name in ("training_step", "beside_steps"):
+        assert "| machine |" in page(name) and "| a third |" in page(name)
+
+
+def page(table):
+    return (paths.book_generated() / "tables" / f"{table}.md").read_text()
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}'])
 def test_a_file_of_something_else_is_named(folder, text):
     (folder / "attention-other.json").write_text(text)
@@ -136,11 +163,13 @@ def test_machines_are_told_apart(folder):
     assert len(benchmarks.crossover(found)) == 2
 
 
-def test_a_training_step_is_set_beside_the_plain_loop(folder):
-    shape = {"arch": "longformer", "layers": 6, "hidden_size": 384, "length": 4096}
-    kinds = (("ours", "bfloat16", 10, 40.0), ("plain", "float32", 40, 10.0))
+STEP = {"arch": "longformer", "layers": 6, "hidden_size": 384, "length": 4096}
+
+
+def training_step(dtype, dtype_of_plain):
+    kinds = (("ours", dtype, 10, 40.0), ("plain", dtype_of_plain, 40, 10.0))
     ours, plain = (
-        shape | {
+        STEP | {
             "kind": kind, "dtype": dtype, "peak_bytes": peak * 2**20,
             "tokens_per_second": {"median": speed, "lowest": 1.0, "highest": 2.0},
         }
@@ -148,6 +177,11 @@ def test_a_training_step_is_set_beside_the_plain_loop(folder):
     )  # fmt: skip
     ours["speed_ratio"] = {"median": 4.0, "lowest": 3.5, "highest": 4.5}
     ours["memory_ratio"] = {"peak_bytes": 0.25, "extra_bytes": None}
+    return [ours, plain]
+
+
+def test_a_training_step_is_set_beside_the_plain_loop(folder):
+    ours, plain = training_step("bfloat16", "float32")
     write(folder / "training-step.json", [ours, plain])
     assert benchmarks.rows().empty
     [line] = benchmarks.training_step(benchmarks.rows("training")).to_dict("records")
@@ -156,7 +190,7 @@ def test_a_training_step_is_set_beside_the_plain_loop(folder):
     assert line["times as fast"] == "4.00 (3.50 to 4.50)"
     assert (line["peak, ours (MiB)"], line["peak, plain (MiB)"]) == (10, 40)
     assert line["peak, ours / plain"] == "0.25"
-    write(folder / "training-failed.json", [shape | {"kind": "ours", "error": "no memory"}, plain])
+    write(folder / "training-failed.json", [STEP | {"kind": "ours", "error": "no memory"}, plain])
     assert len(benchmarks.training_step(benchmarks.rows("training"))) == 1
 
 

@@ -11,6 +11,13 @@ def test_only_the_known_numbers_are_quoted():
     assert {claim.mark for claim in paper.CLAIMS} <= set(paper.MARKS)
 
 
+def test_a_claim_says_no_more_than_is_known():
+    """Of the two numbers of a summary that only say "about", and what is read into the abstract."""
+    about = {claim.value for claim in paper.CLAIMS if "about" in claim.quantity}
+    assert about == {97.4, -2.6}
+    assert paper.STATEMENTS["long-ner"].mark == "I"
+
+
 def test_every_claim_shows_once_beside_ours(load):
     headline = tables.headline(load(toy_records.make())).set_index("arch")
     for claim in paper.CLAIMS:

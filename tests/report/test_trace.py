@@ -10,6 +10,7 @@ import toy_study
 from matplotlib.figure import Figure
 
 from ctd_lib import ARCHS, paths, records
+from ctd_lib.book import readme
 from ctd_lib.report import findings, fragments, tables
 from ctd_lib.report.findings import recipes
 
@@ -35,6 +36,7 @@ ALLOWED = re.compile(
 def typed(text: str) -> list[str]:
     """Paragraphs of a page that have a result typed by hand."""
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    text = readme.BLOCK.sub("", text)  # made from records
     text = re.sub(r"^```(?!\{admonition\}).*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"\$\$.*?\$\$|\$[^$\n]*\$|`[^`\n]*`|\]\([^)]*\)", "", text, flags=re.DOTALL)
     return [
@@ -63,6 +65,12 @@ def test_a_typed_result_is_found(text):
 )
 def test_what_may_be_typed(text):
     assert typed(f"# Page\n\n{text}\n") == []
+
+
+def test_the_readme_says_what_the_committed_records_say(monkeypatch):
+    monkeypatch.setenv("CTD_HOME", str(paths.CHECKOUT))
+    [block] = readme.BLOCK.findall((paths.CHECKOUT / "README.md").read_text(encoding="utf-8"))
+    assert block == readme.headline(), "run `python -m ctd_lib.book readme`"
 
 
 @pytest.fixture(scope="module")

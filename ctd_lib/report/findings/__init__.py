@@ -17,6 +17,7 @@ from ctd_lib.report.findings.common import (
     HOLDS,
     NOT_YET,
     OPEN,
+    PART,
     PROFILE,
     Answer,
     Finding,
@@ -43,7 +44,7 @@ FINDINGS = (
     Finding("distillation", "What distillation adds", distillation),
     Finding("traps", "Traps", traps),
 )
-_CLASSES = {HOLDS: "tip", FAILS: "danger", OPEN: "note", NOT_YET: "note"}
+_CLASSES = {HOLDS: "tip", FAILS: "danger", OPEN: "note", PART: "note", NOT_YET: "note"}
 """Colours of the boxes."""
 OVERVIEW = "findings"
 """Name of the table of all statements."""

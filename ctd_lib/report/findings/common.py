@@ -2,24 +2,23 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 
 from ctd_lib.report import paper
 from ctd_lib.report.figures import Drawing
 from ctd_lib.report.tables import cells
-from ctd_lib.scores.bootstrap import Interval
+from ctd_lib.scores.sampled import Interval
 
 PROFILE = "study"
 """Whose records the findings are taken from."""
-LEVEL = 0.95
 
 HOLDS = "holds"
 FAILS = "does not hold"
 OPEN = "cannot be told at this scale"
 NOT_YET = "not run yet"
+PART = "run in part"
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 MEAN = "mean"
@@ -70,50 +69,11 @@ class Finding:
     build: Callable[[pd.DataFrame], Outcome]
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """A number and what it is in each resample, (R,)."""
-
-    value: float
-    drawn: np.ndarray
-
-    def __sub__(self, other: "Sampled") -> "Sampled":
-        return Sampled(self.value - other.value, self.drawn - other.drawn)
-
-    @property
-    def interval(self) -> Interval:
-        """With its percentile interval; without bounds where a resample has no value."""
-        if np.isnan(self.drawn).any():
-            return Interval(self.value, math.nan, math.nan)
-        low, high = np.quantile(self.drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Interval(self.value, float(low), float(high))
-
-
-def percent(part: Sampled, whole: Sampled) -> Sampled:
-    """`part` in percent of `whole`; not a number in resamples without a positive whole."""
-    below = np.where(whole.drawn > 0, whole.drawn, np.nan)
-    value = 100 * part.value / whole.value if whole.value > 0 else math.nan
-    return Sampled(value, 100 * part.drawn / below)
-
-
-def mean(found: Sequence[Sampled]) -> Sampled:
-    """The mean of numbers that share their resamples: several archs on one task."""
-    return Sampled(
-        float(np.mean([one.value for one in found])), np.mean([one.drawn for one in found], axis=0)
-    )
-
-
-def mean_over_tasks(found: Sequence[Sampled], seed: int = 0) -> Sampled:
-    """The mean over tasks: each resample draws tasks with replacement, then their examples."""
-    rng = np.random.default_rng(seed)
-    count, resamples = len(found), len(found[0].drawn)
-    # Every task was resampled by the same seed: in another order its draws are its own.
-    drawn = np.stack([one.drawn[rng.permutation(resamples)] for one in found])  # (tasks, R)
-    chosen = rng.integers(count, size=(count, resamples))
-    return Sampled(
-        float(np.mean([one.value for one in found])),
-        np.take_along_axis(drawn, chosen, axis=0).mean(0),
-    )
+def in_part(answer: Answer, there: Sequence[str]) -> Answer:
+    """No verdict yet, but what of it was run."""
+    if not there:
+        return answer
+    return replace(answer, verdict=PART, because=f"so far {', '.join(there)}")
 
 
 def at_least(found: Interval, bound: float) -> str:
@@ -137,6 +97,14 @@ def within(found: Interval, margin: float) -> str:
     if -margin <= found.low and found.high <= margin:
         return HOLDS
     return FAILS if found.low > margin or found.high < -margin else OPEN
+
+
+def all_within(found: Sequence[Interval], margin: float) -> str:
+    """Whether all intervals lie within a margin; one wholly outside is enough for the contrary."""
+    verdicts = {within(one, margin) for one in found}
+    if FAILS in verdicts:
+        return FAILS
+    return HOLDS if verdicts == {HOLDS} else OPEN
 
 
 def all_below(found: Sequence[Interval]) -> str:

@@ -18,7 +18,7 @@ from ctd_lib.report.findings.common import (
 )
 from ctd_lib.report.findings.drawings import Mark, forest
 from ctd_lib.report.findings.scores import ALL_CONVERTED, CONVERTED
-from ctd_lib.scores.bootstrap import Interval
+from ctd_lib.scores.sampled import Interval
 
 A_LOT = 30.0
 """Percent less time: what "a lot" means here."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ctd_lib import ARCHS
 from ctd_lib.report.figures import COLOURS, MARKERS, Drawing
 from ctd_lib.report.findings.common import NOT_YET
-from ctd_lib.scores.bootstrap import Interval
+from ctd_lib.scores.sampled import Interval
 
 SPREAD = 0.14
 """Between the archs of one row."""

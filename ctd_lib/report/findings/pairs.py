@@ -1,12 +1,13 @@
 """Scores of two models on the same test examples, with their resamples, for all findings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from ctd_lib.report import kept, tidy
-from ctd_lib.report.findings.common import Sampled, percent
 from ctd_lib.scores.bootstrap import Comparison
+from ctd_lib.scores.sampled import Sampled
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,17 @@ class Cell:
     @property
     def first(self) -> Sampled:
         """Score of the teacher, or of the recipe."""
-        return Sampled(self.comparison.teacher.value, self.comparison.drawn[0])
+        return self.comparison.first
 
     @property
     def second(self) -> Sampled:
         """Score of the student, or of the variant."""
-        return Sampled(self.comparison.student.value, self.comparison.drawn[1])
+        return self.comparison.second
 
     @property
     def kept(self) -> Sampled:
         """The second in percent of the first."""
-        return percent(self.second, self.first)
+        return self.comparison.kept
 
     @property
     def counts(self) -> bool:
@@ -64,6 +65,17 @@ def recipe_and_variant(records: pd.DataFrame, variant: str, role: str = "student
     recipe, other = (tidy.select(records, "finetune", name) for name in ("", variant))
     sides = (_sides(rows[rows.role == role]) for rows in (recipe, other))
     return _cells(*sides, _groups(records))
+
+
+def counting(found: Sequence[Cell], archs: Sequence[str]) -> list[Cell]:
+    """The cells of these archs on the tasks that count for each of them: no arch weighs more."""
+    count: dict[str, set[str]] = {}
+    for cell in found:
+        if cell.counts:
+            count.setdefault(cell.task, set()).add(cell.arch)
+    return [
+        cell for cell in found if cell.arch in archs and count.get(cell.task, set()) >= set(archs)
+    ]
 
 
 def _groups(records: pd.DataFrame) -> dict[str, str]:

@@ -7,20 +7,23 @@ import pandas as pd
 
 from ctd_lib.report import paper
 from ctd_lib.report.findings.common import (
+    FAILS,
+    HOLDS,
     MEAN,
+    OPEN,
     Answer,
     Outcome,
     Piece,
-    Sampled,
     all_below,
     bounds,
     filled,
+    in_part,
     in_score,
-    mean_over_tasks,
 )
 from ctd_lib.report.findings.drawings import Mark, forest
 from ctd_lib.report.findings.pairs import Cell, recipe_and_variant
 from ctd_lib.report.tables import cells
+from ctd_lib.scores.sampled import Sampled, mean_over_tasks
 
 PROBES = ("sst2", "stsb", "wikigold")
 """Tasks that every variant is tried on: those that the recipe's own student learns in minutes."""
@@ -32,6 +35,7 @@ CONTROL = ("masked-lm-only",)
 TERMS = ("no-masked-lm", "no-soft-targets", "no-cosine")
 OTHER_TERMS = ("masked-positions", "all-layers-cosine", "relations", "task-distillation")
 FOR_LSG = ("masked-lm-only", "all-layers-cosine", "relations", "no-cosine", "task-distillation")
+OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}
 CAPTION = (
     "The student of each variant against that of the recipe, same tasks, same seed: change of the "
     "score and its 95 % interval, by paired bootstrap over test examples, for the mean over tasks "
@@ -63,7 +67,7 @@ def layers(records: pd.DataFrame) -> Outcome:
     """Half of the layers, every other one: other layers, other depths, another width."""
     found = trials(records, (*LAYERS, *SIZES))
     return Outcome(
-        (_best("layers", found, LAYERS, "the odd, the first and the last layers instead"),),
+        (_best("layers", found, LAYERS),),
         (_piece("finding_layers", "Other layers, depths and widths", found),),
     )
 
@@ -72,7 +76,7 @@ def text(records: pd.DataFrame) -> Outcome:
     """Text of distillation: long, short, mixed."""
     found = trials(records, TEXTS)
     return Outcome(
-        (_best("text", found, TEXTS, "long text alone and short text alone"),),
+        (_best("text", found, TEXTS),),
         (_piece("finding_text", "Long or short text alone", found),),
     )
 
@@ -81,7 +85,7 @@ def order(records: pd.DataFrame) -> Outcome:
     """Convert first, or distill first."""
     found = trials(records, ORDERS)
     return Outcome(
-        (_best("order", found, ORDERS, "the other order"),),
+        (_best("order", found, ORDERS),),
         (_piece("finding_order", "Distill-Then-Convert", found),),
     )
 
@@ -91,17 +95,20 @@ def distillation(records: pd.DataFrame) -> Outcome:
     found = trials(records, (*CONTROL, *TERMS, *OTHER_TERMS))
     return Outcome(
         (
-            _best("distillation", found, CONTROL, "masked LM alone"),
-            _best("terms", found, TERMS, "each of the losses that lack one term"),
+            _best("distillation", found, CONTROL),
+            _best("terms", found, TERMS),
         ),
         (_piece("finding_distillation", "Other losses", found),),
     )
 
 
 def helps_lsg(records: pd.DataFrame) -> Outcome:
-    """Recipes tried for LSG, without a statement of the paper."""
+    """Recipes tried for LSG, of which the paper says nothing."""
     found = trials(records, FOR_LSG, "lsg")
-    return Outcome((), (_piece("finding_lsg_recipes", "Other losses for LSG", found),))
+    return Outcome(
+        (_helps("lsg-recipe", found),),
+        (_piece("finding_lsg_recipes", "Other losses for LSG", found),),
+    )
 
 
 def trials(records: pd.DataFrame, variants: Sequence[str], arch: str = "longformer") -> list[Trial]:
@@ -114,20 +121,33 @@ def trials(records: pd.DataFrame, variants: Sequence[str], arch: str = "longform
     return made
 
 
-def _best(name: str, found: Sequence[Trial], rivals: Sequence[str], words: str) -> Answer:
+def _best(name: str, found: Sequence[Trial], rivals: Sequence[str]) -> Answer:
     rule = (
-        f"holds where {words} changes the mean score over {', '.join(PROBES)} for the worse, by "
-        "the whole interval; does not hold where one of them changes it for the better"
+        f"holds where each of {', '.join(rivals)} lowers the mean score over "
+        f"{', '.join(PROBES)}, by the whole interval; does not hold where one of them raises it"
     )
-    statement = paper.STATEMENTS[name]
+    answer = Answer(paper.STATEMENTS[name], rule)
     changes = {trial.variant: trial.change for trial in found if trial.variant in rivals}
-    if None in changes.values():
-        return Answer(statement, rule)
-    intervals = {variant: change.interval for variant, change in changes.items()}
-    because = "mean change of the score: " + ", ".join(
-        f"{variant} {in_score(interval)}" for variant, interval in intervals.items()
+    there = {variant: change.interval for variant, change in changes.items() if change}
+    said = [f"{variant} {in_score(interval)}" for variant, interval in there.items()]
+    if len(there) < len(rivals):
+        return in_part(answer, said)
+    because = f"mean change of the score: {', '.join(said)}"
+    return Answer(answer.statement, rule, all_below(list(there.values())), because)
+
+
+def _helps(name: str, found: Sequence[Trial]) -> Answer:
+    rule = (
+        f"holds where one of {', '.join(trial.variant for trial in found)} raises the mean score "
+        f"over {', '.join(PROBES)}, by the whole interval; does not hold where all of them lower it"
     )
-    return Answer(statement, rule, all_below(list(intervals.values())), because)
+    answer = Answer(paper.STATEMENTS[name], rule)
+    there = {trial.variant: trial.change.interval for trial in found if trial.change}
+    said = [f"{variant} {in_score(interval)}" for variant, interval in there.items()]
+    verdict = OPPOSITE[all_below(list(there.values()))]
+    if len(there) < len(found) and verdict != HOLDS:
+        return in_part(answer, said)
+    return Answer(answer.statement, rule, verdict, f"mean change of the score: {', '.join(said)}")
 
 
 def _piece(name: str, title: str, found: Sequence[Trial]) -> Piece:

@@ -15,21 +15,20 @@ from ctd_lib.report.findings.common import (
     Answer,
     Outcome,
     Piece,
-    Sampled,
     all_below,
     at_least,
     at_most,
     bounds,
     filled,
+    in_part,
     in_percent,
     in_points,
-    mean,
-    mean_over_tasks,
 )
 from ctd_lib.report.findings.drawings import Mark, forest
-from ctd_lib.report.findings.pairs import Cell, teacher_and_student
+from ctd_lib.report.findings.pairs import Cell, counting, teacher_and_student
 from ctd_lib.report.kept import FEWEST_EXAMPLES
 from ctd_lib.report.tables import cells
+from ctd_lib.scores.sampled import Sampled, mean, mean_over_tasks
 
 CONVERTED = ARCHS[1:]
 ALL_CONVERTED = "converted archs"
@@ -47,8 +46,8 @@ CAPTION = (
     "Score of teacher and student, score kept and its 95 % interval: paired bootstrap over test "
     "examples and seeds, of a mean over tasks too. A task counts for the mean where the data is "
     f"real, at least {FEWEST_EXAMPLES} examples are tested and the whole interval of the teacher's "
-    "score is above that of any constant class, or yes or no to questions, or 0 for the rest; "
-    "for a mean over archs, where all of them ran it too."
+    "score is above that of any constant class, or one word to all questions, or 0 for the rest; "
+    "for a mean over archs, where all this is so for each of them."
 )
 
 
@@ -72,7 +71,7 @@ def long_documents(records: pd.DataFrame) -> Outcome:
     for group in tidy.GROUPS:
         for arch in (ALL_CONVERTED, *CONVERTED):
             archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
-            sampled, tasks = _mean_kept(groups[group], archs), _counting(groups[group], archs)
+            sampled, tasks = _mean_kept(groups[group], archs), _tasks(groups[group], archs)
             rows.append({"group": group, "arch": arch, **_kept_row(sampled),
                          "over": ", ".join(tasks) or None})  # fmt: skip
     rows.append({
@@ -87,10 +86,10 @@ def long_documents(records: pd.DataFrame) -> Outcome:
             _keeps("long-ner", groups[tidy.LONG_NER], NEARLY_ALL),
         ),
         (
-            Piece("finding_groups", "Mean score kept over the tasks of a group that count, of "
-                  "all converted archs over those that each of them ran, of one arch over all that "
-                  "it ran; and the difference between two groups. 95 % intervals over tasks, test "
-                  "examples and seeds.", apart),
+            Piece("finding_groups", "Mean score kept over the tasks of a group that count: of "
+                  "all converted archs over those that count for each, of one arch over all that "
+                  "count for it; and the difference between two groups. 95 % intervals over "
+                  "tasks, test examples and seeds.", apart),
             piece,
         ),
     )  # fmt: skip
@@ -107,11 +106,12 @@ def lsg(records: pd.DataFrame) -> Outcome:
         "learned; does not hold where it is above that of one"
     )
     answer = Answer(paper.STATEMENTS["lsg"], rule)
-    if len(there) == len(rivals):
+    said = [f"{arch} {in_points(sampled.interval)}" for arch, sampled in there.items()]
+    if len(there) < len(rivals):
+        answer = in_part(answer, said)
+    else:
         verdict = all_below([sampled.interval for sampled in there.values()])
-        because = "LSG's score kept minus that of another: " + ", ".join(
-            f"{arch} {in_points(sampled.interval)}" for arch, sampled in there.items()
-        )
+        because = f"LSG's score kept minus that of another: {', '.join(said)}"
         answer = Answer(answer.statement, rule, verdict, because)
     rows = [
         {
@@ -147,20 +147,11 @@ def _of(found: Sequence[Cell], group: str) -> list[Cell]:
     return [cell for cell in found if cell.group == group]
 
 
-def _ran_by_all(found: Sequence[Cell], archs: Sequence[str]) -> list[Cell]:
-    """The cells of these archs on the tasks that every one of them ran: no arch weighs more."""
-    ran: dict[str, set[str]] = {}
-    for cell in found:
-        ran.setdefault(cell.task, set()).add(cell.arch)
-    return [cell for cell in found if cell.arch in archs and ran[cell.task] >= set(archs)]
-
-
 def _mean_kept(found: Sequence[Cell], archs: Sequence[str], seed: int = 0) -> Sampled | None:
-    """Mean score kept over the tasks that count, each the mean over these archs."""
+    """Mean score kept over the tasks that count for all these archs, each the mean over them."""
     by_task: dict[str, list[Sampled]] = {}
-    for cell in _ran_by_all(found, archs):
-        if cell.counts:
-            by_task.setdefault(cell.task, []).append(cell.kept)
+    for cell in counting(found, archs):
+        by_task.setdefault(cell.task, []).append(cell.kept)
     if not by_task:
         return None
     return mean_over_tasks([mean(of_task) for of_task in by_task.values()], seed)
@@ -170,16 +161,17 @@ def _keeps(name: str, found: Sequence[Cell], bound: float) -> Answer:
     """Whether the converted archs keep at least so many percent, in the mean."""
     rule = (
         f"holds where the whole interval of the mean score kept over archs and at least "
-        f"{FEWEST_TASKS} tasks that all ran is {bound:g} % or more; does not hold where it is below"
+        f"{FEWEST_TASKS} tasks that count for all is {bound:g} % or more; does not hold where it "
+        "is below"
     )
-    answer, found = Answer(paper.STATEMENTS[name], rule), _ran_by_all(found, CONVERTED)
-    by_arch = {arch: _mean_kept(found, (arch,)) for arch in CONVERTED}
-    if not any(by_arch.values()):
-        return answer
+    answer, found_by_all = Answer(paper.STATEMENTS[name], rule), counting(found, CONVERTED)
+    if not found_by_all:
+        alone = ((arch, _mean_kept(found, (arch,))) for arch in CONVERTED)
+        return in_part(answer, [f"{a} {in_percent(one.interval)}" for a, one in alone if one])
     interval = _mean_kept(found, CONVERTED).interval
-    tasks = _counting(found, CONVERTED)
+    tasks = _tasks(found, CONVERTED)
     verdict = at_least(interval, bound) if len(tasks) >= FEWEST_TASKS else OPEN
-    alone = {arch: sampled.interval for arch, sampled in by_arch.items() if sampled}
+    alone = {arch: _mean_kept(found_by_all, (arch,)).interval for arch in CONVERTED}
     because = f"mean score kept {in_percent(interval)}, tasks that count: {', '.join(tasks)}"
     return Answer(answer.statement, rule, verdict, because, interval, alone)
 
@@ -193,14 +185,14 @@ def _more(long: Sequence[Cell], short: Sequence[Cell]) -> Sampled | None:
 def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
     rule = (
         "holds where the whole interval of the difference between the two mean scores kept, each "
-        f"over at least {FEWEST_TASKS} tasks that all ran, is below 0; does not hold where it is "
-        "above"
+        f"over at least {FEWEST_TASKS} tasks that count for all, is below 0; does not hold where "
+        "it is above"
     )
     answer = Answer(paper.STATEMENTS["long-qa-more"], rule)
     if more is None:
         return answer
     enough = all(
-        len(_counting(groups[group], CONVERTED)) >= FEWEST_TASKS
+        len(_tasks(groups[group], CONVERTED)) >= FEWEST_TASKS
         for group in (tidy.LONG_QA, tidy.SHORT)
     )
     because = f"difference {in_points(more.interval)}"
@@ -239,7 +231,7 @@ def _piece(name: str, found: list[Cell], title: str) -> Piece:
         rows.append(
             dict.fromkeys(_COLUMNS, "-")
             | {"task": MEAN, "arch": arch, **_kept_row(sampled)}
-            | {"counts": f"{len(_counting(found, archs))} tasks"}
+            | {"counts": cells.several(len(_tasks(found, archs)), "task")}
         )
     for cell in sorted(found, key=lambda cell: (cell.task, ARCHS.index(cell.arch))):
         name_of_task = f"{cell.task} {cells.SYNTHETIC_MARK}" if cell.synthetic else cell.task
@@ -252,9 +244,9 @@ def _piece(name: str, found: list[Cell], title: str) -> Piece:
     )  # fmt: skip
 
 
-def _counting(found: Sequence[Cell], archs: Sequence[str]) -> list[str]:
+def _tasks(found: Sequence[Cell], archs: Sequence[str]) -> list[str]:
     """The tasks that a mean over these archs is built on."""
-    return sorted({cell.task for cell in _ran_by_all(found, archs) if cell.counts})
+    return sorted({cell.task for cell in counting(found, archs)})
 
 
 def _row(cell: Cell, name: str) -> dict:

@@ -1,7 +1,5 @@
 """Finding on conversion and distillation: what each changes, and what both together change."""
 
-from collections.abc import Callable
-
 import pandas as pd
 
 from ctd_lib.report import paper, tidy
@@ -11,20 +9,18 @@ from ctd_lib.report.findings.common import (
     Answer,
     Outcome,
     Piece,
-    Sampled,
+    all_within,
     at_most,
     bounds,
     filled,
+    in_part,
     in_points,
-    mean,
-    mean_over_tasks,
-    percent,
-    within,
 )
 from ctd_lib.report.findings.drawings import Mark, forest
 from ctd_lib.report.findings.pairs import Cell, teacher_and_student
 from ctd_lib.report.findings.scores import ALL_CONVERTED, CONVERTED, FEWEST_TASKS
 from ctd_lib.report.tables import cells
+from ctd_lib.scores.sampled import Sampled, mean, mean_over_tasks, percent
 
 MARGIN = 5.0
 """Points of the full teacher's score within which effects are said to add up."""
@@ -53,14 +49,14 @@ def two_steps(records: pd.DataFrame) -> Outcome:
             rows.append(_row(group, arch, *found))
             if found[0] and arch != ALL_CONVERTED:
                 marks.append(Mark(group, arch, found[1]["interaction"].interval))
-    whole = _mean(effects, groups, ALL_TASKS, ALL_CONVERTED)
+    by_arch = {arch: _mean(effects, groups, ALL_TASKS, arch) for arch in CONVERTED}
     apart = [
         _mean(effects, groups, group, ALL_CONVERTED, seed)
         for seed, group in enumerate((tidy.LONG_QA, tidy.LONG_NER))
     ]
     rows.append(_difference_row(apart))
     return Outcome(
-        (_adds_up(whole), _together(apart)),
+        (_adds_up(by_arch), _together(apart)),
         (
             Piece(
                 "finding_two_steps",
@@ -68,7 +64,7 @@ def two_steps(records: pd.DataFrame) -> Outcome:
                 "to converted teacher), by distillation (full teacher to full student), by both "
                 "(full teacher to converted student). Interaction: both minus the sum of the two, "
                 "with its 95 % interval over tasks, test examples and seeds. Only tasks that count "
-                "for both teachers.",
+                "for both teachers; of the converted archs those that do so for each.",
                 filled(rows, _COLUMNS),
                 forest(marks, "interaction, points", 0, "Interaction in points"),
                 "Interaction by group of tasks, with its 95 % interval: left of the line, both "
@@ -94,17 +90,18 @@ def _effects(full: Cell, cell: Cell) -> dict[str, Sampled]:
 def _mean(
     effects: dict, groups: dict[str, str], group: str, arch: str, seed: int = 0
 ) -> tuple[int, dict[str, Sampled]]:
-    """How many tasks, and each effect's mean over them."""
-    by_task: dict[str, list[dict]] = {}
-    for (of_arch, task), found in effects.items():
-        if group in (groups[task], ALL_TASKS) and arch in (of_arch, ALL_CONVERTED):
-            by_task.setdefault(task, []).append(found)
+    """How many tasks, and each effect's mean over them: tasks that count for all of the archs."""
+    archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
+    by_task = []
+    for task in sorted({task for _, task in effects}):
+        of_task = [effects[one, task] for one in archs if (one, task) in effects]
+        if group in (groups[task], ALL_TASKS) and len(of_task) == len(archs):
+            by_task.append(of_task)
     if not by_task:
         return 0, {}
 
     def over(name: str) -> Sampled:
-        of_tasks = [mean([found[name] for found in of_task]) for of_task in by_task.values()]
-        return mean_over_tasks(of_tasks, seed)
+        return mean_over_tasks([mean([found[name] for found in one]) for one in by_task], seed)
 
     return len(by_task), {name: over(name) for name in _EFFECTS}
 
@@ -140,14 +137,21 @@ def _difference(apart: list) -> Sampled | None:
     return apart[0][1]["both"] - apart[1][1]["both"]
 
 
-def _adds_up(found: tuple[int, dict[str, Sampled]]) -> Answer:
+def _adds_up(by_arch: dict[str, tuple[int, dict[str, Sampled]]]) -> Answer:
     rule = (
-        f"holds where the whole interval of the mean interaction over at least {FEWEST_TASKS} "
-        f"tasks is within {MARGIN:g} points of the full teacher's score; does not hold where it is "
-        "wholly outside"
+        "holds where the whole interval of the mean interaction of every converted arch, over at "
+        f"least {FEWEST_TASKS} tasks, is within {MARGIN:g} points of the full teacher's score; "
+        "does not hold where that of one is wholly outside"
     )
-    return _answer("additive", rule, found[0], lambda: found[1]["interaction"],
-                   "mean interaction", lambda interval: within(interval, MARGIN))  # fmt: skip
+    answer = Answer(paper.STATEMENTS["additive"], rule)
+    there = {arch: found["interaction"].interval for arch, (_, found) in by_arch.items() if found}
+    said = [f"{arch} {in_points(interval)}" for arch, interval in there.items()]
+    if len(there) < len(by_arch):
+        return in_part(answer, said)
+    verdict = OPEN
+    if min(count for count, _ in by_arch.values()) >= FEWEST_TASKS:
+        verdict = all_within(list(there.values()), MARGIN)
+    return Answer(answer.statement, rule, verdict, f"mean interaction {', '.join(said)}")
 
 
 def _together(apart: list) -> Answer:
@@ -156,17 +160,11 @@ def _together(apart: list) -> Answer:
         f"long NER, each over at least {FEWEST_TASKS} tasks, is below 0; does not hold where it is "
         "above"
     )
-    count = min(count for count, _ in apart)
-    return _answer("together", rule, count, lambda: _difference(apart), "difference",
-                   lambda interval: at_most(interval, 0))  # fmt: skip
-
-
-def _answer(
-    name: str, rule: str, count: int, what: Callable[[], Sampled], words: str, judge: Callable
-) -> Answer:
-    statement = paper.STATEMENTS[name]
-    if not count:
-        return Answer(statement, rule)
-    interval = what().interval
-    verdict = judge(interval) if count >= FEWEST_TASKS else OPEN
-    return Answer(statement, rule, verdict, f"{words} {in_points(interval)}", interval)
+    answer = Answer(paper.STATEMENTS["together"], rule)
+    difference = _difference(apart)
+    if difference is None:
+        return answer
+    interval = difference.interval
+    enough = min(count for count, _ in apart) >= FEWEST_TASKS
+    verdict = at_most(interval, 0) if enough else OPEN
+    return Answer(answer.statement, rule, verdict, f"difference {in_points(interval)}", interval)

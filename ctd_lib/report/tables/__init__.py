@@ -44,9 +44,10 @@ TABLES = (
     Table(headline, "Every student against its own teacher, and against the full teacher, as a "
           "weak teacher's score is easy to keep. Scores: mean over the tasks of ten test "
           "examples or more that all archs ran and all teachers learned (all that ran, if "
-          "there are none), with its 95 % interval over test examples and seeds. Time and "
-          "memory: one forward at the length named. M: million parameters."),
-    Table(claims, "The numbers of the paper that are known, and ours."),
+          "there are none), with its 95 % interval over tasks, test examples and seeds. "
+          "Time and memory: one forward at the length named. M: million parameters."),
+    Table(claims, "The numbers of the paper that are known, and those of this profile's own "
+          "models, which are smaller than the paper's."),
     Table(scores, "Scores of teacher and student on the test split, task by task; the score kept "
           "with its 95 % interval by paired bootstrap over test examples and seeds. "
           f"'{NOISE}': the interval of the difference holds 0."),
@@ -67,7 +68,8 @@ TABLES = (
     Table(parameters, "Parameters in millions; the paper's are counted from the published "
           "configurations of teachers and students."),
     Table(effects, "Change by conversion (full teacher to converted teacher) and by distillation "
-          "(converted teacher to student), apart: the counterpart of the paper's Table 5."),
+          "(converted teacher to student, in percent of the converted teacher's), apart; in "
+          "percent of the full teacher's score it is on the page of that finding."),
     Table(conversion, "Conversion: what happened to the tensors, the masked-LM loss on held-out "
           "text, and how far a converted model is from its backbone on a short input."),
     Table(training, "Masked-LM loss on held-out text through pretraining and distillation."),

@@ -64,7 +64,7 @@ def glue(records: pd.DataFrame) -> pd.DataFrame:
     for arch, role in itertools.product(ARCHS, ("teacher", "student")):
         row = means.get((arch, role), pd.Series(index=names, dtype=float))
         by_task = {f"{task} (score)": row[task] for task in glue_scores.SCORES}
-        macro = paper.NOT_AVAILABLE if pd.isna(row["glue"]) else row["glue"]
+        macro = cells.NOT_ALL_RUN if pd.isna(row["glue"]) else row["glue"]
         rows.append({"arch": arch, "model": role} | by_task | {"GLUE (score)": macro})
     return cells.complete(rows)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 NOT_RUN = "not run"
+NOT_ALL_RUN = "not all run"
+"""Of a mean."""
 NOISE = "inside the noise"
 UNBOUNDED = "unbounded"
 """Said of the interval of a score kept where a resample's teacher scores 0."""
@@ -43,6 +45,11 @@ def complete(rows: Iterable[dict], columns: Iterable[str] = ("result",)) -> pd.D
 def marked(name: str, of_it: pd.DataFrame) -> str:
     """A name, with the mark if any of its data is synthetic."""
     return f"{name} {SYNTHETIC_MARK}" if of_it.synthetic.any() else name
+
+
+def several(count: int, what: str) -> str:
+    """A count and its noun, which takes an s."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def only(values: pd.Series) -> object:

@@ -7,8 +7,8 @@ import pandas as pd
 from ctd_lib import ARCHS
 from ctd_lib.report import kept, paper, tidy
 from ctd_lib.report.tables import cells
-from ctd_lib.scores import bootstrap
 from ctd_lib.scores.bootstrap import Comparison
+from ctd_lib.scores.sampled import mean_over_tasks
 
 
 def headline(records: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def _interval(comparisons: list[Comparison | None]) -> str | None:
     """Of the mean score kept; None unless every task of it has one."""
     if not comparisons or None in comparisons:
         return None
-    _, low, high = bootstrap.mean_retention(comparisons)
+    _, low, high = mean_over_tasks([found.kept for found in comparisons]).interval
     return cells.UNBOUNDED if pd.isna(low) else f"{low:.1f} to {high:.1f}"
 
 

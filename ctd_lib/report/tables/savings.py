@@ -207,6 +207,18 @@ def _span(lines: dict) -> str:
     return f"{lengths[0]:,} to {lengths[-1]:,}"
 
 
+def _as_much(table: pd.DataFrame, best: float) -> str:
+    """Which rows of `ceiling` save as much as the paper's best."""
+    reached = table[pd.to_numeric(table["time, change (%)"], errors="coerce") <= best]
+    names = [name for name in ("arch", "implementation", "dtype", "machine") if name in reached]
+    rows = [
+        f"{', '.join(str(row[name]) for name in names)} "
+        f"({fragments.cell(row['time, change (%)'], 'change (%)')} %)"
+        for row in reached.to_dict("records")
+    ]
+    return f"of all rows measured, as far goes {'; '.join(rows) or 'none'}"
+
+
 def explained(table: pd.DataFrame, profile: str, machine: str | None) -> str:
     """What `ceiling` shows of a machine, in sentences whose numbers come from it."""
     if "implementation" not in table:
@@ -233,6 +245,7 @@ def explained(table: pd.DataFrame, profile: str, machine: str | None) -> str:
         f"of the layers are **{said['flop']} %** of the FLOP, and what teacher and student share "
         f"outside of the layers lessens the cut. Measured, time changes by **{said['time']} %**. "
         f"The paper's best, {said['best']} %, goes **{flop - best:.1f} points** beyond the FLOP "
-        f"that half of the layers saves. A student's peak memory is {saved:,.0f} MiB lower than "
-        f"its teacher's; the weights of the layers that it lacks take {weights:,.0f} MiB.\n"
+        f"that half of the layers saves; {_as_much(table, best)}. A student's peak memory is "
+        f"{saved:,.0f} MiB lower than its teacher's; the weights of the layers that it lacks take "
+        f"{weights:,.0f} MiB.\n"
     )
