@@ -85,6 +85,7 @@ TASKS = {
     "movie-reviews": Task(
         "classification", "accuracy", LONG,
         {"local:text/movie_reviews_polarity2.jsonl.gz": texts.movie_reviews},
+        licence="CC BY 4.0",
     ),
     "cola": _glue("matthews_correlation"),
     "sst2": _glue("accuracy"),
