@@ -6,6 +6,8 @@ BIN := .venv/bin
 NB ?= 03_distill
 ARCH ?= $(if $(filter 06_report,$(NB)),,longformer)
 PROFILE ?= quick
+# By the environment: a name with signs of the shell in it must not be run by it.
+export VERSION
 OUT ?= book/runs/$(NB)$(addprefix -,$(ARCH)).ipynb
 
 .PHONY: report test run book publish pdf study lint clean
@@ -28,10 +30,10 @@ book: .venv/ready  ## the pages from what 06_report last wrote; PROFILE=study fo
 	$(BIN)/python -m ctd_lib.book build --profile $(PROFILE)
 
 publish: .venv/ready  ## the book as a version that stays: VERSION=1.0, in site/1.0
-	$(BIN)/python -m ctd_lib.book publish --profile $(PROFILE) --version "$(VERSION)" $(ARGS)
+	$(BIN)/python -m ctd_lib.book publish --profile $(PROFILE) --version "$$VERSION" $(ARGS)
 
 pdf: .venv/ready  ## the book as one PDF, printed by the system's Chromium
-	$(BIN)/python -m ctd_lib.book pdf --profile $(PROFILE) --version "$(VERSION)"
+	$(BIN)/python -m ctd_lib.book pdf --profile $(PROFILE) --version "$$VERSION"
 
 study: .venv/ready  ## the long profile; may be stopped and started again
 	$(BIN)/python -m ctd_lib.study run --profile study

@@ -51,6 +51,7 @@ SCHEMA = {
         | {"required": ["commit", "date", "seconds", "host", "versions", "stage_revision"]},
     },
 }
+_VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def write(
@@ -173,7 +174,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _check(record: object, path: Path) -> None:
     try:
-        jsonschema.validate(record, SCHEMA)
+        _VALIDATOR.validate(record)
     except jsonschema.ValidationError as error:
         where = "/".join(map(str, error.absolute_path)) or "the whole record"
         raise CtdError(

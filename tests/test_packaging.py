@@ -27,6 +27,8 @@ def test_environment_agrees_with_pyproject():
     named = {canonicalize_name(CONDA_NAMES.get(r.name, r.name)): r.specifier for r in conda}
     assert named.pop("python") == ">=3.11"
     named.pop("pip")
+    # conda writes these lines into a requirements file, which takes fewer options than pip.
+    assert [entry for entry in entries if isinstance(entry, dict)] == [{"pip": ["-e ."]}]
     assert named == {name: r.specifier for name, r in requirements().items()}
 
 

@@ -41,6 +41,26 @@ def test_what_is_written_is_loaded():
     assert row.path == path
 
 
+def test_seeds_of_finetuning_stay_apart():
+    write("first", finetune_seed=1)
+    write("second", finetune_seed=2)
+    write("of-all", finetune_seed=None)
+    assert set(records.load("quick").seed) == {0, 1, 2}
+
+
+def test_a_full_disk_leaves_the_old_record_whole(monkeypatch):
+    path = write()
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(records.os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write(task="another")
+    assert path.read_bytes() == before
+
+
 def test_same_artifact_same_file_and_empty_profile_is_an_empty_table():
     assert write() == write()
     assert len(records.load("quick")) == 1

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from ctd_lib import params, paths, study
+from ctd_lib import params, paths, pipeline, study
 from ctd_lib.errors import CtdError
 
 
@@ -48,6 +48,16 @@ def test_every_profile_of_the_project_has_runs_with_distinct_names():
         assert len(names) == len(set(names)) > 10
 
 
+def test_the_papers_profile_has_all_of_its_tasks_and_one_student_an_arch():
+    """Several seeds of finetuning must not train teachers and students anew."""
+    runs = [run.parameters for group, _ in study.matrix("paper") for run in group]
+    of_paper = {"conll2003", "squad", "hotpotqa", "triviaqa", "gonerd"}
+    glue = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"}
+    assert {run["task"] for run in runs if "task" in run} == of_paper | glue
+    assert {run["finetune_seed"] for run in runs if "task" in run} == {0, 1, 2}
+    assert not any("seed" in run for run in runs)
+
+
 def test_unknown_profile_is_named(sources):
     (sources / "matrix.yml").write_text("quick: []")
     with pytest.raises(CtdError, match=r"'huge'.*quick"):
@@ -81,6 +91,9 @@ def test_an_executed_notebook_without_a_record_or_of_a_changed_source_is_run_aga
     found = pd.DataFrame([{"kind": "convert", "params": recorded}])
     monkeypatch.setattr(study.records, "load", lambda profile: found)
     assert study._up_to_date(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "REVISIONS", pipeline.REVISIONS | {"convert": 1000})
+        assert not study._up_to_date(run)
     path = sources / "01_convert.ipynb"
     path.write_text(path.read_text().replace("no such thing", "another thing"))
     assert not study._up_to_date(run)

@@ -213,6 +213,7 @@ def test_glue_parts_are_named_for_what_they_are(tmp_path, parts, says):
 
 def test_a_local_copy_of_a_known_task_has_its_publishers_licence():
     assert registry.licence("litbank", sources.OWN) == "CC BY 4.0"
+    assert registry.licence("movie-reviews", sources.OWN) == "CC BY 4.0"
     assert registry.licence("litbank", "see its page on the hub") == "see its page on the hub"
     assert registry.licence("tagging", sources.OWN) == sources.OWN
 

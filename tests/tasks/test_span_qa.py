@@ -35,6 +35,12 @@ def test_round_trip_through_windows(tokenizer, words, data, max_length):
         assert span_qa.decode(features, perfect(features), [example]) == [text]
 
 
+def test_an_answer_right_after_a_sign_starts_at_its_own_token():
+    offsets = np.array([[0, 4], [4, 5], [5, 9]])  # 1914-1918
+    assert span_qa.token_span(offsets, 5, 9) == (2, 2)
+    assert span_qa.token_span(offsets, 0, 4) == (0, 0)
+
+
 def test_every_token_of_the_context_is_in_a_window(tokenizer):
     example = _question("the end in the sun " * 30, "the", 0)
     features = span_qa.encode([example], tokenizer, 64)
