@@ -40,6 +40,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.utils import can_return_tuple
 
+from ctd_lib.attention.encoder import check_inputs
 from ctd_lib.attention.lsg import (
     MAX_GLOBAL_TOKENS,
     LsgGeometry,
@@ -47,6 +48,7 @@ from ctd_lib.attention.lsg import (
     layout,
     lsg_attention,
 )
+from ctd_lib.errors import CtdError
 
 
 class LsgRobertaConfig(RobertaConfig):
@@ -91,9 +93,19 @@ def _check(config) -> None:
 
 
 def config_from_published(fields: dict) -> PreTrainedConfig:
-    """Our configuration from the config.json of a published LSG checkpoint."""
+    """Our configuration from the config.json of a published LSG checkpoint.
+
+    Raises:
+        CtdError: it is LSG on another family than RoBERTa and BERT.
+    """
     classes = {"roberta": LsgRobertaConfig, "bert": LsgBertConfig}
-    ours = classes[fields["model_type"]]
+    family = fields.get("model_type")
+    if family not in classes:
+        raise CtdError(
+            f"LSG checkpoints of family {family!r} are not supported; take one of"
+            f" {', '.join(classes)}."
+        )
+    ours = classes[family]
     foreign = ("model_type", "auto_map", "base_model_prefix", "architectures", "adaptive")
     return ours(**{name: value for name, value in fields.items() if name not in foreign})
 
@@ -140,7 +152,14 @@ class _LsgModel:
         output_hidden_states: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPoolingAndCrossAttentions:
-        """Encode (B, T) tokens, any T from 1 on; `attention_mask` (B, T) is 0 at padding."""
+        """Encode (B, T) tokens, any T up to the model's positions.
+
+        `attention_mask` (B, T) is 0 at padding.
+
+        Raises:
+            CtdError: the sequence is longer than that, or the mask is of another shape.
+        """
+        check_inputs(input_ids, inputs_embeds, attention_mask, self.positions())
         tokens = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         front = self.geometry.num_global_tokens
         hidden = torch.cat([self._global_tokens(len(tokens)), tokens], dim=1)  # (B, G + T, C)
@@ -169,6 +188,10 @@ class _LsgModel:
             hidden_states=tuple(x[:, front:] for x in states) if output_hidden_states else None,
         )
 
+    def positions(self) -> int:
+        """The longest sequence that the position embeddings take, in tokens."""
+        return self.config.max_position_embeddings
+
     def _global_tokens(self, batch_size: int) -> Tensor:
         """(B, G, C)"""
         rows = self.embeddings.global_embeddings.weight[: self.geometry.num_global_tokens]
@@ -178,6 +201,10 @@ class _LsgModel:
 
 class LsgRobertaModel(_LsgModel, RobertaModel):
     config: LsgRobertaConfig
+
+    def positions(self) -> int:
+        """As in `_LsgModel`; they start after the padding index."""
+        return self.config.max_position_embeddings - self.config.pad_token_id - 1
 
 
 class LsgBertModel(_LsgModel, BertModel):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -28,8 +29,8 @@ from transformers.utils import logging
 from ctd_lib import attention, lsg, runtime
 from ctd_lib.errors import CtdError
 
-FAMILIES = {"roberta": 2, "bert": 0}
-"""Families that can be converted -> position offset: rows before that of the first token."""
+FAMILIES = ("roberta", "bert")
+"""Families that can be converted."""
 
 HEADS = {
     "base": AutoModel,
@@ -89,12 +90,7 @@ def load_backbone(path_or_id: str | Path) -> Backbone:
     Raises:
         CtdError: no such folder or hub id, no weights in it, or a family other than FAMILIES.
     """
-    config = read_config(path_or_id)
-    if config.model_type not in FAMILIES:
-        raise CtdError(
-            f"backbone {str(path_or_id)!r} is of family {config.model_type!r}, which cannot be"
-            f" converted; take a model of one of the families {', '.join(FAMILIES)}."
-        )
+    config = read_backbone_config(path_or_id)
     config.attention_probs_dropout_prob = 0.0
     model, missing = _from_pretrained(AutoModelForMaskedLM, path_or_id, config)
     tokenizer = load_tokenizer(path_or_id)
@@ -102,6 +98,21 @@ def load_backbone(path_or_id: str | Path) -> Backbone:
     model.config.sep_token_id = tokenizer.sep_token_id
     head_is_missing = any(not _is_encoder_weight(model, name) for name in missing)
     return Backbone(model, tokenizer, config.model_type, not head_is_missing)
+
+
+def read_backbone_config(path_or_id: str | Path) -> PreTrainedConfig:
+    """The configuration of a checkpoint folder or hub id of a convertible family.
+
+    Raises:
+        CtdError: no such folder or hub id, or a family other than FAMILIES.
+    """
+    config = read_config(path_or_id)
+    if config.model_type not in FAMILIES:
+        raise CtdError(
+            f"backbone {str(path_or_id)!r} is of family {config.model_type!r}, which cannot be"
+            f" converted; take a model of one of the families {', '.join(FAMILIES)}."
+        )
+    return config
 
 
 def load(path: str | Path, head: str = "masked-lm", **config) -> PreTrainedModel:
@@ -113,8 +124,8 @@ def load(path: str | Path, head: str = "masked-lm", **config) -> PreTrainedModel
         **config: configuration fields to set, e.g. `num_labels`.
 
     Raises:
-        CtdError: unknown head or configuration field, no such model, an unsupported one, or
-            weights missing from it.
+        CtdError: unknown head or configuration field, no such model, an unsupported one, weights
+            missing from it, or weights of another size, as those of a head with other labels.
     """
     if head not in HEADS:
         raise CtdError(f"head {head!r} is unknown; take one of {', '.join(HEADS)}.")
@@ -239,7 +250,13 @@ def _from_pretrained(auto_class, path, config) -> tuple[PreTrainedModel, set[str
             dtype=torch.float32,
             local_files_only=local,
             use_safetensors=True,  # the other format can run code when it is opened
+            ignore_mismatched_sizes=True,  # to name them below: transformers' error does not
             output_loading_info=True,
+        )
+    for name, saved, wanted in sorted(info["mismatched_keys"]):
+        raise CtdError(
+            f"model {str(path)!r} has {name} of shape {tuple(saved)}, where {tuple(wanted)} is"
+            " asked for; a head is opened with as many labels as it was saved with."
         )
     missing = set(info["missing_keys"])
     lost = sorted(name for name in missing if _is_encoder_weight(model, name))
@@ -283,13 +300,28 @@ def _explained(path: str | Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         if Path(path).is_dir():
-            reason = str(error).splitlines()[0]
             message = f"folder {str(path)!r} holds no {what} that can be read: {reason}"
+        elif not runtime.hub_answers():
+            message = (
+                f"{str(path)!r} is no folder, no hub answers, and the local cache has no {what}"
+                f" that can be read: {reason}"
+            )
+        elif _is_unknown_to_the_hub(error):
+            message = f"{str(path)!r} is no folder, and the hub does not have it."
         else:
-            hub = "the hub does not have it" if runtime.hub_answers() else "no hub answers"
-            message = f"{str(path)!r} is no folder, {hub}, and the local cache has no {what}."
+            message = f"the {what} of {str(path)!r} cannot be had from the hub: {reason}"
         raise CtdError(message) from error
+
+
+def _is_unknown_to_the_hub(error: BaseException | None) -> bool:
+    """Whether what transformers says goes back to the hub's answer that there is no such model."""
+    while error is not None:
+        if isinstance(error, RepositoryNotFoundError):
+            return not isinstance(error, GatedRepoError)
+        error = error.__cause__
+    return False
 
 
 @contextlib.contextmanager

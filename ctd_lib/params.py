@@ -9,42 +9,25 @@ import dataclasses
 import functools
 import importlib.resources
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
-    BeforeValidator,
     ConfigDict,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from ctd_lib.errors import CtdError
+from ctd_lib.param_values import Lengths, Mix, Policy
 
 Arch = Literal["full", "longformer", "bigbird", "lsg", "nystromformer"]
 Role = Literal["teacher", "student"]
-
-
-def _from_yaml(value: Any) -> Any:
-    """Papermill's `-p lengths "[128, 512]"` arrives as text."""
-    try:
-        return yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError as error:
-        what = getattr(error, "problem", "it cannot be read")
-        raise ValueError(f"no YAML ({what}); quote names with such signs") from None
-
-
-def _as_mix(value: Any) -> Any:
-    """One corpus is a mix of one."""
-    value = _from_yaml(value)
-    return {value: 1.0} if isinstance(value, str) else value
-
-
-Mix = Annotated[dict[str, Annotated[float, "weight"]], BeforeValidator(_as_mix)]
-Lengths = Annotated[list[PositiveInt], BeforeValidator(_from_yaml)]
 
 _dataclass = pydantic_dataclass(
     frozen=True, kw_only=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -97,8 +80,8 @@ class ConvertParams(BackboneParams):
     """LSG: sparse tokens a block."""
     sparsity_factor: PositiveInt | None = None
     """LSG: one sparse token for so many."""
-    sparsity_type: str | None = None
-    """LSG: how sparse tokens are chosen."""
+    sparsity_type: Literal["norm", "pooling", "none"] | None = None
+    """LSG: how sparse tokens are chosen: norm, pooling, none."""
     num_landmarks: PositiveInt | None = None
     """Nystromformer: landmarks."""
 
@@ -124,6 +107,17 @@ class PretrainParams(ConvertParams):
     patience: PositiveInt | None = None
     """Evaluations in a row without a new best after which training ends; None: it never does."""
 
+    @model_validator(mode="after")
+    def _updates_fit(self):
+        if self.patience and not self.evaluate_every:
+            raise CtdError(f"patience is {self.patience}, which needs evaluate_every.")
+        if self.tokens_per_update and self.accumulation > 1:
+            raise CtdError(
+                f"accumulation is {self.accumulation} and tokens_per_update"
+                f" {self.tokens_per_update}; give one of them."
+            )
+        return self
+
 
 @_dataclass
 class DistillParams(PretrainParams):
@@ -133,7 +127,7 @@ class DistillParams(PretrainParams):
     """Layers of the student; None: half of the teacher's."""
     student_hidden_size: PositiveInt | None = None
     """Width of the student; None: the teacher's. A narrower one needs cosine_weight 0."""
-    layer_map: str = "even"
+    layer_map: Literal["even", "odd", "first", "last", "distilbert"] = "even"
     """Teacher layers that the student starts from: even, odd, first, last, distilbert."""
     mlm_weight: NonNegativeFloat = 2.0
     """Weight of the masked-LM term."""
@@ -151,7 +145,7 @@ class DistillParams(PretrainParams):
     """Relation heads; None: as many as the teacher has attention heads."""
     relation_layer: NonNegativeInt | None = None
     """Teacher's layer, from 0, whose relations the student's last layer learns; None: the last."""
-    temperature: NonNegativeFloat = 2.0
+    temperature: PositiveFloat = 2.0
     """Temperature of the soft targets."""
     distill_corpora: Mix | None = None
     """Corpora of distillation and their weights; None: those of pretraining."""
@@ -185,7 +179,7 @@ class FinetuneParams(DistillParams):
     """Tokens an example is cut to; None: the task's own length."""
     task_context: Literal["sentence", "document"] | None = None
     """What is tagged at once; None: as published for the task."""
-    global_attention: str | None = None
+    global_attention: Policy | None = None
     """Longformer: which tokens have it: none, first, question, every-N; None: the published."""
     epochs: PositiveInt
     """Passes over the training examples."""

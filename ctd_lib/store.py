@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ctd_lib import paths, processes, runtime
+from ctd_lib import files, paths, processes, runtime
 from ctd_lib.errors import CtdError
 
 MANIFEST = "manifest.json"
@@ -163,7 +163,7 @@ def load(path: Path, verify: bool = True) -> Artifact:
         raise CtdError(_corrupt(path, MANIFEST)) from error
     if verify:
         for name, digest in expected.items():
-            if not (path / name).is_file() or _sha256(path / name) != digest:
+            if not (path / name).is_file() or files.sha256(path / name) != digest:
                 raise CtdError(_corrupt(path, name))
     return Artifact(stage, manifest["key"], path, manifest["values"], manifest["provenance"])
 
@@ -200,13 +200,8 @@ class _locked:
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in found}
 
 
 def _write_json(path: Path, value: dict) -> None:

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 import torch
-from toy_models import POSITIONS, assert_same_where_kept, backbone, batch, tokenizer
-from transformers import BertForPreTraining
+from toy_models import POSITIONS, SIZES, assert_same_where_kept, backbone, batch, tokenizer
+from transformers import BertConfig, BertForPreTraining
 
 from ctd_lib import ARCHS, attention, models
 from ctd_lib.convert import convert, geometry
@@ -82,7 +82,8 @@ def test_repeats_positions_so_that_a_repeated_text_looks_the_same(family, arch):
     rows = converted.base_model.embeddings.position_embeddings.weight
     offset = models.position_offset(converted.config)
     assert models.max_length(converted.config) == len(rows) - offset == 3 * 48
-    body = teacher.base_model.embeddings.position_embeddings.weight[models.FAMILIES[family] :]
+    body = teacher.base_model.embeddings.position_embeddings.weight
+    body = body[models.position_offset(teacher.config) :]
     for start in range(0, 3 * 48, POSITIONS):
         expected = body[: len(rows) - offset - start]
         assert torch.equal(rows[offset + start : offset + start + POSITIONS], expected)
@@ -228,6 +229,15 @@ def test_lsg_needs_to_know_the_first_token():
     teacher.config.bos_token_id = None
     with pytest.raises(CtdError, match="bos_token_id"):
         convert(teacher, "lsg", MAX_LENGTH)
+
+
+def test_big_bird_needs_to_know_the_separator():
+    teacher = BertForPreTraining(BertConfig(**SIZES))  # not opened by load_backbone
+    with pytest.raises(CtdError, match="set sep_token_id to the id"):
+        convert(teacher, "bigbird", MAX_LENGTH)
+    assert convert(teacher, "longformer", MAX_LENGTH).model.config.sep_token_id is None
+    teacher.config.eos_token_id = 3
+    assert convert(teacher, "bigbird", MAX_LENGTH).model.config.sep_token_id == 3
 
 
 @pytest.mark.parametrize(("family", "arch"), [("bert", "longformer"), ("roberta", "bigbird")])

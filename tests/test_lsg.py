@@ -245,6 +245,30 @@ def test_a_published_checkpoint_opens(tmp_path):
         assert_same_where_kept(opened(**inputs).logits, ours(**inputs).logits, inputs)
 
 
+def test_a_published_checkpoint_of_another_family_is_named(tmp_path):
+    fields = {"model_type": "camembert", "base_model_prefix": "lsg"}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(CtdError, match=r"family 'camembert' .*; take one of roberta, bert"):
+        models.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "longest"),
+    [(LsgRobertaConfig, LsgRobertaModel, 70), (LsgBertConfig, LsgBertModel, 72)],
+)
+def test_inputs_that_do_not_fit(config, model, longest):
+    opened = model(config(**TOY))
+    tokens = torch.full((1, longest + 1), 5)
+    assert opened(tokens[:, 1:]).last_hidden_state.shape[1] == longest
+    assert models.max_length(opened.config) == longest
+    with pytest.raises(CtdError, match=f"{longest + 1} tokens is longer than the {longest}"):
+        opened(tokens)
+    with pytest.raises(CtdError, match=r"attention_mask must have shape \(1, 8\), not \(1, 7\)"):
+        opened(tokens[:, :8], attention_mask=torch.ones(1, 7))
+    with pytest.raises(CtdError, match="either input_ids or inputs_embeds"):
+        opened()
+
+
 def test_auto_classes_know_it():
     assert isinstance(AutoModel.from_config(LsgBertConfig(**TOY)), LsgBertModel)
     plain = RobertaModel(RobertaConfig(vocab_size=40, hidden_size=16, num_attention_heads=2))

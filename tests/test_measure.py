@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import nn
 from toy_models import NO_MEMORY, bare_bert
-from transformers import BertModel
+from transformers import BertModel, LongformerConfig, LongformerForQuestionAnswering
 
 from ctd_lib import measure
 from ctd_lib.errors import CtdError
@@ -221,6 +221,17 @@ def test_a_length_over_the_positions_costs_its_row_and_all_of_them_are_an_error(
     with pytest.raises(CtdError, match="workload 'odd' is unknown; use one of fixed, variable"):
         measure.latency({"teacher": model}, [8], workload="odd")
     assert not Watched.calls
+
+
+def test_longformer_with_a_question_head_is_measured_without_a_question(tmp_path):
+    config = LongformerConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=70, attention_window=[8], pad_token_id=1,
+        sep_token_id=2,
+    )  # fmt: skip
+    LongformerForQuestionAnswering(config).save_pretrained(tmp_path)
+    model = LongformerForQuestionAnswering.from_pretrained(tmp_path).eval()
+    assert forwards.forward(model, [16])() > 0
 
 
 def test_variable_documents_are_short_or_long_and_padded_to_the_longest():

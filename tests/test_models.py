@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from toy_models import assert_same_where_kept, backbone, batch, tokenizer
-from transformers import BertModel, DistilBertConfig, DistilBertModel
+from transformers import BertModel, DistilBertConfig, DistilBertModel, PreTrainedConfig
 
 from ctd_lib import ARCHS, attention, models, runtime
 from ctd_lib.convert import convert
@@ -197,6 +198,34 @@ def test_weights_that_lack_part_of_the_encoder(tmp_path):
 def test_no_such_folder(path):
     with pytest.raises(CtdError, match="there is no folder"):
         models.load_backbone(path)
+
+
+def test_a_head_with_other_labels(tmp_path):
+    models.save(backbone("bert"), tokenizer("bert"), tmp_path)
+    tagger = models.load(tmp_path, "token-classification", num_labels=3)
+    models.save(tagger, tokenizer("bert"), tmp_path / "tagger")
+    with pytest.raises(CtdError, match=r"has classifier\.bias of shape \(3,\), where \(7,\) is"):
+        models.load(tmp_path / "tagger", "token-classification", num_labels=7)
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (RepositoryNotFoundError, "is no folder, and the hub does not have it"),
+        (GatedRepoError, "configuration of 'some/model' cannot be had from the hub: what it says$"),
+        (HfHubHTTPError, "cannot be had from the hub: what it says$"),
+        (None, "cannot be had from the hub: what it says$"),
+    ],
+)
+def test_what_a_hub_answers(cause, message, monkeypatch):
+    def refuse(*given, **options):
+        error = cause and cause.__new__(cause)  # which takes a response to be made
+        raise OSError("what it says\nand more of it") from error
+
+    monkeypatch.setattr(runtime, "hub_answers", lambda: True)
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", refuse)
+    with pytest.raises(CtdError, match=message):
+        models.load("some/model")
 
 
 def test_a_hub_id_where_no_hub_answers(offline):

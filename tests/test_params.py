@@ -63,6 +63,13 @@ def test_every_profile_gives_every_value(profile, cls):
         ({"corpora": "{a.jsonl: 1"}, ["corpora", "expected ',' or '}'"]),
         ({"seed": -1}, ["seed", "-1"]),
         ({"finetune_seed": -1}, ["finetune_seed", "-1"]),
+        ({"layer_map": "evn"}, ["layer_map", "evn", "distilbert"]),
+        ({"sparsity_type": "nrm"}, ["sparsity_type", "nrm", "pooling"]),
+        ({"temperature": 0}, ["temperature", "0"]),
+        ({"global_attention": "evry-64"}, ["global_attention", "evry-64", "every-"]),
+        ({"global_attention": "every-0"}, ["global_attention", "every-0"]),
+        ({"patience": 2}, ["patience is 2", "evaluate_every"]),
+        ({"accumulation": 2, "tokens_per_update": 64}, ["accumulation is 2", "64", "one of them"]),
     ],
 )
 def test_bad_input_is_one_sentence_that_names_the_culprit(given, culprits):
@@ -71,6 +78,11 @@ def test_bad_input_is_one_sentence_that_names_the_culprit(given, culprits):
     message = str(caught.value)
     assert all(culprit in message for culprit in culprits)
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("policy", ["none", "first", "question", "every-64"])
+def test_policies_of_global_attention(policy):
+    assert params.make(params.FinetuneParams, global_attention=policy).global_attention == policy
 
 
 def test_namespace_ignores_modules_and_private_names_but_not_a_typing_error():

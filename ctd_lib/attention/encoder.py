@@ -44,18 +44,11 @@ class Encoder(Swapped):
             CtdError: on `output_attentions`, on masks of a wrong shape, and where the sequence is
                 longer than the position embeddings.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise CtdError("A forward needs either input_ids or inputs_embeds, and not both.")
+        check_inputs(input_ids, inputs_embeds, attention_mask, self.positions())
         if output_attentions or self.config.output_attentions:
             raise CtdError(
                 "The fast attention never forms attention probabilities;"
                 " uninstall it for output_attentions."
-            )
-        length = (input_ids if input_ids is not None else inputs_embeds).shape[1]
-        if length > self.positions():
-            raise CtdError(
-                f"A sequence of {length} tokens is longer than the {self.positions()}"
-                " that this model takes."
             )
         hidden = self.embeddings(
             input_ids=input_ids,
@@ -64,11 +57,6 @@ class Encoder(Swapped):
             inputs_embeds=inputs_embeds,
         )
         valid = None if attention_mask is None else attention_mask.bool()
-        if valid is not None and valid.shape != hidden.shape[:2]:
-            raise CtdError(
-                f"attention_mask must have shape {tuple(hidden.shape[:2])},"
-                f" not {tuple(valid.shape)}."
-            )
         if valid is not None and valid.all():
             valid = None
         plan = self.plan(hidden, valid, **extra)
@@ -81,6 +69,37 @@ class Encoder(Swapped):
                 states = states[-1:]
         result = self.outputs(states[-1], tuple(states) if len(states) > 1 else None)
         return result if return_dict is not False else result.to_tuple()
+
+
+def check_inputs(
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    attention_mask: Tensor | None,
+    positions: int,
+) -> None:
+    """Refuse what a base model cannot read.
+
+    Args:
+        input_ids: (B, T); or
+        inputs_embeds: (B, T, C).
+        attention_mask: (B, T).
+        positions: the longest sequence that the position embeddings take, in tokens.
+
+    Raises:
+        CtdError: both or neither are given, the sequence is too long, or the mask is of a wrong
+            shape.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        raise CtdError("A forward needs either input_ids or inputs_embeds, and not both.")
+    shape = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
+    if shape[1] > positions:
+        raise CtdError(
+            f"A sequence of {shape[1]} tokens is longer than the {positions} that this model takes."
+        )
+    if attention_mask is not None and attention_mask.shape != shape:
+        raise CtdError(
+            f"attention_mask must have shape {tuple(shape)}, not {tuple(attention_mask.shape)}."
+        )
 
 
 def heads(linear: torch.nn.Linear, hidden: Tensor, count: int) -> Tensor:

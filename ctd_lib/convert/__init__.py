@@ -104,7 +104,9 @@ def convert(model: PreTrainedModel, arch: str, max_length: int, **overrides) -> 
     """
     family = model.config.model_type
     if family not in FAMILIES:
-        raise CtdError(f"a model of family {family!r} cannot be converted, only {list(FAMILIES)}.")
+        raise CtdError(
+            f"a model of family {family!r} cannot be converted, only {', '.join(FAMILIES)}."
+        )
     fields = geometry(arch, model.config.hidden_size, max_length, **overrides)
     target_class = _TARGETS[arch, family]
     config = _config(target_class.config_class, model.config, max_length, fields)
@@ -119,13 +121,21 @@ def convert(model: PreTrainedModel, arch: str, max_length: int, **overrides) -> 
 def _config(config_class, teacher: PreTrainedConfig, max_length: int, fields: dict):
     """The converted model's configuration: the teacher's own but for length and attention."""
     shared = {name: getattr(teacher, name) for name in _SHARED_FIELDS if hasattr(teacher, name)}
-    shared["sep_token_id"] = getattr(teacher, "sep_token_id", teacher.eos_token_id)
+    separators = (getattr(teacher, name, None) for name in ("sep_token_id", "eos_token_id"))
+    shared["sep_token_id"] = next((token for token in separators if token is not None), None)
     model_type = config_class.model_type
     if model_type == "nystromformer":
         # Its landmarks are means over segments of this many tokens in all: the whole input.
         fields = fields | {"segment_means_seq_len": max_length}
     if model_type == "big_bird":
-        # Its question answering marks the question by token type, which RoBERTa has only one of.
+        # Its question answering marks the question, up to the separator, by token type, of which
+        # RoBERTa has only one.
+        if shared["sep_token_id"] is None:
+            raise CtdError(
+                "Big Bird's question answering needs to know the separator, but the backbone's"
+                " configuration does not name it: set sep_token_id to the id of the token that"
+                " ends a question."
+            )
         shared["type_vocab_size"] = max(2, teacher.type_vocab_size)
     head_applies_hidden_act = model_type in ("bert", "lsg-bert", "big_bird", "nystromformer")
     if teacher.hidden_act != "gelu" and head_applies_hidden_act != (teacher.model_type == "bert"):

@@ -3,7 +3,6 @@
 `python -m ctd_lib.data.packaged` fetches all of them. Only text, JSON and safetensors are used.
 """
 
-import hashlib
 import io
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from ctd_lib import paths
+from ctd_lib import files, paths
 from ctd_lib.errors import CtdError
 
 BACKBONE_FILES = (
@@ -145,7 +144,7 @@ def fetch(name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / asset.archive
     with FileLock(folder / f".{asset.archive}.lock"):
-        if path.is_file() and _sha256(path) == asset.sha256:
+        if path.is_file() and files.sha256(path) == asset.sha256:
             return path
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
             os.replace(_download(asset, Path(scratch)), path)
@@ -167,7 +166,7 @@ def _download(asset: Asset, folder: Path) -> Path:
     path = folder / asset.archive
     if done.returncode or not path.is_file():
         raise CtdError(_why(asset, done.stderr))
-    if _sha256(path) != asset.sha256:
+    if files.sha256(path) != asset.sha256:
         raise CtdError(_why(asset, "DO NOT MATCH THE HASHES"))
     return path
 
@@ -231,7 +230,7 @@ def folder(name: str) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(final.with_name(f".{final.name}.lock")):
         weights = final / "model.safetensors"
-        if not (weights.is_file() and _sha256(weights) == asset.weights_sha256):
+        if not (weights.is_file() and files.sha256(weights) == asset.weights_sha256):
             shutil.rmtree(final, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=final.parent, prefix=".extract-") as scratch:
                 partial = Path(scratch) / name
@@ -246,11 +245,6 @@ def inner(content: bytes, member: str) -> bytes:
     """A member of a tar archive that itself lies in an archive."""
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         return archive.extractfile(member).read()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:

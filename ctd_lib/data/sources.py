@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ctd_lib import paths, runtime
+from ctd_lib import files, paths, runtime
 from ctd_lib.data import packaged
 from ctd_lib.errors import CtdError
 
@@ -116,8 +116,7 @@ def digest(path: Path) -> str:
             f"{p.relative_to(path)} {digest(p)}" for p in sorted(path.rglob("*")) if p.is_file()
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files.sha256(path)
 
 
 def _local(name: str) -> Path | None:

@@ -3,7 +3,7 @@
 import copy
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ctd_lib import attention, models
 from ctd_lib.errors import CtdError
@@ -86,7 +86,7 @@ def student_from_teacher(
     if isinstance(windows := getattr(config, "attention_window", None), list):
         config.attention_window = [windows[layer] for layer in layer_map]
     if hidden_size is not None:
-        _narrow(config, hidden_size)
+        narrow(config, hidden_size)
     student = type(teacher)(config).to(teacher.device, teacher.dtype)
 
     prefix = next(name for name, module in teacher.named_modules() if module is teacher_layers)
@@ -107,8 +107,12 @@ def student_from_teacher(
     return student.eval()
 
 
-def _narrow(config, hidden_size: int) -> None:
-    """Give a configuration another width, with heads of the same size."""
+def narrow(config: PreTrainedConfig, hidden_size: int) -> None:
+    """Give a configuration another width, with heads of the same size.
+
+    Raises:
+        CtdError: it is no whole number of the heads, or wider.
+    """
     head_size = config.hidden_size // config.num_attention_heads
     if hidden_size > config.hidden_size or hidden_size % head_size:
         raise CtdError(

@@ -95,6 +95,8 @@ def measure(
     rows = []
     for length in lengths:
         given = _inputs(config.vocab_size, length, batch_size)
+        if config.model_type == "longformer":
+            given["global_attention_mask"] = torch.zeros_like(given["input_ids"])
         # What found no memory in a process of its own is not tried in this one.
         able = {form: _timed(run, given) for form, run in runs.items()
                 if memory[form][length]["peak_bytes"] is not None}  # fmt: skip
@@ -161,7 +163,8 @@ def _child(path: str, batch_size: str, *lengths: str) -> None:
     for length in sorted(map(int, lengths)):
         measurement.start_peak(device)
         try:
-            session(_inputs(6, length, int(batch_size)))
+            given = _inputs(6, length, int(batch_size))
+            session(given | {"global_attention_mask": torch.zeros_like(given["input_ids"])})
         except Exception as error:  # ONNX Runtime's own have no common class
             if measurement.explained(error) != measurement.OUT_OF_MEMORY:
                 raise

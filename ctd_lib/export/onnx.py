@@ -1,10 +1,12 @@
 """A model as ONNX: batch size and length stay open, outputs checked against torch.
 
 Inputs and outputs are named as in transformers. Longformer takes `global_attention_mask` besides,
-all zeros where nothing is global; models with token types take `token_type_ids`.
+all zeros where nothing is global; models with token types take `token_type_ids`, but for Big Bird's
+question answering, which makes them out of the tokens.
 """
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -30,12 +32,15 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")
 def export(model: PreTrainedModel, path: Path) -> float:
     """Write a model of any arch, with any head, as one ONNX file in float32, and check it.
 
+    Args:
+        model: on any device, in any dtype and mode; left as it is.
+
     Returns:
         The largest difference from torch (`check`).
 
     Raises:
         CtdError: packages are missing, the model is of no supported arch, or the file does not
-            compute what torch does; it is deleted then.
+            compute what torch does. A file that did not pass is deleted.
     """
     require()
     graph = graphs.Graph(model)
@@ -52,13 +57,13 @@ def export(model: PreTrainedModel, path: Path) -> float:
             external_data=False,
             verbose=False,
         )
-    difference = check(model, path)
-    if not difference <= TOLERANCE:  # nor if it is NaN
-        path.unlink()
-        raise CtdError(
-            f"the ONNX file differs from torch by {difference:.1e} standard deviations, more than "
-            f"{TOLERANCE}; it was deleted."
-        )
+    with deleted_on_error(path):
+        difference = check(model, path)
+        if not difference <= TOLERANCE:  # nor if it is NaN
+            raise CtdError(
+                f"the ONNX file differs from torch by {difference:.1e} standard deviations, more "
+                f"than {TOLERANCE}; it was deleted."
+            )
     return difference
 
 
@@ -69,7 +74,7 @@ def check(model: PreTrainedModel, path: Path) -> float:
         The largest difference at any token that is no padding, in units of the standard deviation
         of the outputs; of a single number in units of itself, at least 1. NaN if any output is.
     """
-    ours = model if attention.installed(model) else attention.install(model)
+    ours = as_compared(model)
     session = Session(path)
     longest = models.max_length(model.config)
     differences = []
@@ -88,11 +93,34 @@ def check(model: PreTrainedModel, path: Path) -> float:
     return float(np.max(differences))
 
 
+def as_compared(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the model as a file is compared with it: on the CPU, in float32, in evaluation mode
+    and with the fast attention."""
+    model = copy.deepcopy(model).cpu().float().eval()
+    return model if attention.installed(model) else attention.install(model)
+
+
+@contextlib.contextmanager
+def deleted_on_error(path: Path) -> Iterator[None]:
+    """Leaves no file that has not passed its check, whatever stopped that."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def inputs(model: PreTrainedModel, length: int, rows: int) -> dict[str, Tensor]:
-    """Random tokens (B, T); the second row ends in padding; two tokens of the first are global."""
+    """Random tokens (B, T); the second row ends in padding; two tokens of the first are global.
+
+    For question answering a third of them are the question, where the model knows the separator.
+    """
     generator = torch.Generator().manual_seed(length)
     first = (model.config.pad_token_id or 0) + 1
     ids = torch.randint(first, model.config.vocab_size, (rows, length), generator=generator)
+    separator = getattr(model.config, "sep_token_id", None)
+    if graphs.answers_questions(model) and separator is not None:
+        ids[:, length // 3] = separator
     mask = torch.ones_like(ids)
     mask[1:, -(-2 * length // 3) :] = 0
     ids = ids.where(mask.bool(), torch.tensor(model.config.pad_token_id or 0))
@@ -125,8 +153,18 @@ class Session:
         self.outputs = [entry.name for entry in self.session.get_outputs()]
 
     def __call__(self, given: dict[str, Tensor]) -> dict[str, np.ndarray]:
-        """The outputs for (B, T) inputs; what is not an input of the file is ignored, and a mask of
-        global attention or token types that are not given are zeros."""
+        """The outputs for (B, T) inputs; what is not an input of the file is ignored, and token
+        types that are not given are zeros.
+
+        Raises:
+            CtdError: the file takes a mask of global attention and none is given.
+        """
+        if "global_attention_mask" in self.inputs and "global_attention_mask" not in given:
+            # Some of torch's heads make one then, each by a rule of its own.
+            raise CtdError(
+                "this file takes global_attention_mask, which is not given; give one of the shape "
+                "of input_ids, with zeros where no token is global."
+            )
         zeros = torch.zeros_like(given["input_ids"])
         arrays = {name: given.get(name, zeros).numpy() for name in self.inputs}
         return dict(zip(self.outputs, self.session.run(None, arrays), strict=True))
@@ -138,8 +176,8 @@ def require() -> None:
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise CtdError(
-            f"ONNX needs the package {missing[0]}; install the extra with pip install "
-            "'ctd_lib[export]'."
+            f"ONNX needs the package {missing[0]}; install the extra: "
+            "pip install -e '.[export]' in the folder of this project."
         )
 
 

@@ -65,7 +65,11 @@ def inputs(
     ids += ids >= padding
     mask = (torch.arange(shape[1]) < torch.tensor(lengths)[:, None]).long()
     ids = torch.where(mask.bool(), ids, padding)
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+    given = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+    if "LongformerForQuestionAnswering" in (config.architectures or ()):
+        # Left to itself it looks for the separators of a question, which random tokens lack.
+        given["global_attention_mask"] = torch.zeros_like(given["input_ids"])
+    return given
 
 
 def forward(model: PreTrainedModel, lengths: Sequence[int]) -> Callable[[], float]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from transformers import PreTrainedConfig
+
 from ctd_lib import models, params, runtime
 from ctd_lib import pretrain as pretraining
 from ctd_lib.data import sources
@@ -11,6 +13,11 @@ from ctd_lib.store import Artifact
 
 HEAD_LENGTH = 128
 HEAD_BATCH_SIZE = 8
+
+
+def config_of(p: params.BackboneParams) -> PreTrainedConfig:
+    """The backbone's configuration, to check parameters by before anything is trained."""
+    return models.read_backbone_config(sources.backbone(p.backbone).path)
 
 
 def backbone(p: params.BackboneParams) -> Artifact:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ctd_lib import params, paths, processes, records, runtime, store
-from ctd_lib.errors import CtdError
 from ctd_lib.store import Artifact
 from ctd_lib.training import checkpoint
 from ctd_lib.training import loop as train
@@ -77,8 +76,6 @@ def updates_of(p: params.PretrainParams) -> dict:
 
 def full_training(p: params.PretrainParams, folder: Path, evaluate: Callable[[], float]) -> dict:
     """`training` with what pretraining and distillation take besides."""
-    if p.patience and not p.evaluate_every:
-        raise CtdError(f"patience is {p.patience}, which needs evaluate_every.")
     evaluation = None
     if p.evaluate_every:
         evaluation = train.Evaluation(evaluate, p.evaluate_every, p.patience)

@@ -9,7 +9,7 @@ import torch
 from ctd_lib import convert as conversion
 from ctd_lib import measure as measurement
 from ctd_lib import models, params
-from ctd_lib.pipeline.backbone import backbone
+from ctd_lib.pipeline.backbone import backbone, config_of
 from ctd_lib.pipeline.common import TENSOR_REPORT, get_or_make, record
 from ctd_lib.pipeline.text import Text
 from ctd_lib.store import Artifact
@@ -19,9 +19,28 @@ PARITY_LENGTH = 128
 
 def convert(p: params.ConvertParams) -> Artifact:
     """The backbone with the attention of `p.arch`, reading `p.max_length` tokens."""
+    check_geometry(p, config_of(p).hidden_size)
     artifact = converted(p, backbone(p))
     record("convert", p, artifact)
     return artifact
+
+
+def check_geometry(p: params.ConvertParams, hidden_size: int) -> None:
+    """Refuse settings of the attention that do not fit, before anything is trained.
+
+    Args:
+        hidden_size: width of the model that is converted.
+
+    Raises:
+        CtdError: as `convert.geometry`.
+    """
+    conversion.geometry(p.arch, hidden_size, p.max_length, **geometry(p))
+
+
+def geometry(p: params.ConvertParams) -> dict[str, int | str | None]:
+    """The settings of the attention's pattern; None for the published ones."""
+    settings = params.own(p, params.ConvertParams)
+    return {name: x for name, x in settings.items() if name not in ("arch", "max_length")}
 
 
 def converted(p: params.ConvertParams, upstream: Artifact) -> Artifact:
@@ -30,8 +49,7 @@ def converted(p: params.ConvertParams, upstream: Artifact) -> Artifact:
 
     def make(folder: Path) -> dict:
         before, tokenizer = models.load(upstream.path), models.load_tokenizer(upstream.path)
-        geometry = {n: v for n, v in settings.items() if n not in ("arch", "max_length") and v}
-        done = conversion.convert(before, p.arch, p.max_length, **geometry)
+        done = conversion.convert(before, p.arch, p.max_length, **geometry(p))
         models.save(done.model, tokenizer, folder)
         after = models.load(folder)
         report = [dataclasses.asdict(tensor) for tensor in done.report]

@@ -1,6 +1,6 @@
 """The student, and which model plays which role."""
 
-from dataclasses import replace
+import copy
 from itertools import chain, islice
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from ctd_lib import measure as measurement
 from ctd_lib import models, params, runtime
 from ctd_lib.distillation import student as students
 from ctd_lib.distillation import teacher as teachers
+from ctd_lib.errors import CtdError
+from ctd_lib.pipeline.backbone import config_of
 from ctd_lib.pipeline.common import costs, full_training, get_or_make, record, updates_of
-from ctd_lib.pipeline.convert import converted
+from ctd_lib.pipeline.convert import check_geometry, converted, geometry
 from ctd_lib.pipeline.pretrain import pretrain, pretrained
 from ctd_lib.pipeline.text import Text, contents
 from ctd_lib.store import Artifact
@@ -19,12 +21,16 @@ from ctd_lib.training.masking import masked_batches
 
 
 def distill(p: params.DistillParams) -> Artifact:
-    """The student, in either order of conversion and distillation."""
+    """The student, in either order of conversion and distillation.
+
+    Raises:
+        CtdError: as `check_student`, before anything is trained.
+    """
+    check_student(p)
     if p.order == "convert-then-distill":
         artifact = _distilled(p, pretrain(p))
     else:
-        full_student = distill(replace(p, arch="full", order="convert-then-distill"))
-        artifact = pretrained(p, converted(p, full_student))
+        artifact = pretrained(p, converted(p, distill(_with_full_attention(p))))
     record("distill", p, artifact)
     return artifact
 
@@ -34,10 +40,50 @@ def model_of(p: params.DistillParams, role: str) -> Artifact:
     return pretrain(p) if role == "teacher" else distill(p)
 
 
-def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
-    recipe = _recipe(p)
+def _with_full_attention(p: params.DistillParams) -> params.DistillParams:
+    """The distillation that conversion comes after in the other order, as if asked for by itself.
+
+    Settings of another arch's attention are none of the arch `full`, nor of its key.
+    """
+    given = {name: getattr(p, name) for name in params.names(params.DistillParams)}
+    given |= dict.fromkeys(geometry(p)) | {"arch": "full", "order": "convert-then-distill"}
+    return params.DistillParams(**given)
+
+
+def check_student(p: params.DistillParams) -> None:
+    """Refuse a student that its teacher cannot have, as the backbone's configuration tells.
+
+    Raises:
+        CtdError: layers, width, recipe or attention that do not fit.
+    """
+    teacher = config_of(p)
+    layers, width = teacher.num_hidden_layers, p.student_hidden_size or teacher.hidden_size
+    students.layer_map(layers, p.student_layers or layers // 2, p.layer_map)
+    students.narrow(copy.deepcopy(teacher), width)
+    check_geometry(p, width if p.order == "distill-then-convert" else teacher.hidden_size)
     if p.teacher_top_k:
-        distillation.require_cacheable(recipe)
+        distillation.require_cacheable(_recipe(p))
+    if p.cosine_weight and width != teacher.hidden_size:
+        raise CtdError(
+            f"student_hidden_size is {width} and cosine_weight {p.cosine_weight}, but cosine"
+            f" compares vectors of one size, and the teacher's is {teacher.hidden_size}; set"
+            " cosine_weight to 0 and relation_weight above 0."
+        )
+    if not p.relation_weight:
+        return
+    if p.relation_layer is not None and p.relation_layer >= layers:
+        raise CtdError(
+            f"relation_layer is {p.relation_layer}; the teacher has layers 0 to {layers - 1}."
+        )
+    heads = p.relation_heads or teacher.num_attention_heads
+    if width % heads or teacher.hidden_size % heads:
+        raise CtdError(
+            f"relation_heads is {heads}; the widths of student and teacher, {width} and"
+            f" {teacher.hidden_size}, must be multiples of it."
+        )
+
+
+def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
     corpora = p.distill_corpora or p.corpora
     settings = params.own(p, params.DistillParams) | _of_text(p) | updates_of(p)
     del settings["distill_corpora"]  # `corpora` says it
@@ -60,7 +106,7 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
         outputs = _outputs(p, upstream, text) if p.teacher_top_k else None
         log = distillation.distill(
             student, outputs or teacher, batches, tokenizer, steps=p.distill_steps,
-            lr=p.distill_learning_rate, recipe=recipe, layer_map=layer_map, seed=p.seed,
+            lr=p.distill_learning_rate, recipe=_recipe(p), layer_map=layer_map, seed=p.seed,
             **full_training(p, folder, lambda: held_out.evaluate(student, p.precision)),
         )  # fmt: skip
         models.save(student, tokenizer, folder)

@@ -18,6 +18,7 @@ from ctd_lib.tasks import features
 def finetune(p: params.FinetuneParams) -> Artifact:
     """Scores and predictions of one model, teacher or student, on one task."""
     data = task_data(p)  # first: a bad file is found before hours of training
+    _check(p, data)
     scored_only = p.test_attention != "ours"
     if scored_only:
         upstream = [finetune(replace(p, test_attention="ours", save_model=True))]
@@ -85,6 +86,22 @@ def task_data(p: params.FinetuneParams) -> tasks.TaskData:
     )  # fmt: skip
 
 
+def _check(p: params.FinetuneParams, data: tasks.TaskData) -> None:
+    """Refuse what does not fit together before anything is trained."""
+    if p.arch == "longformer":
+        tasks.policy(p.global_attention, tasks.family(data).GLOBAL_ATTENTION)
+    elif p.global_attention is not None:
+        raise CtdError(
+            f"global_attention cannot be chosen for arch {p.arch} "
+            f"({finetuning.BUILT_IN[p.arch]}); longformer has the choice."
+        )
+    if p.task_distill_weight and p.role == "teacher":
+        raise CtdError(
+            f"task_distill_weight is {p.task_distill_weight} and role is teacher; only a student "
+            "learns from the teacher."
+        )
+
+
 def _start(p: params.FinetuneParams, data: tasks.TaskData) -> Artifact:
     """What finetuning begins with: the model of the role, or that finetuned on the first task."""
     if p.first_task is None:
@@ -105,11 +122,6 @@ def _answers(data: tasks.TaskData) -> str:
 
 def _finetuned_teacher(p: params.FinetuneParams) -> Artifact:
     """The teacher of a student on the same task, with its weights."""
-    if p.role == "teacher":
-        raise CtdError(
-            f"task_distill_weight is {p.task_distill_weight} and role is teacher; only a student "
-            "learns from the teacher."
-        )
     return finetune(replace(p, role="teacher", save_model=True, task_distill_weight=0.0))
 
 

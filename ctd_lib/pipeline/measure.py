@@ -10,7 +10,7 @@ from ctd_lib import measure as measurement
 from ctd_lib.data import sources
 from ctd_lib.measure import contenders, paper, systems
 from ctd_lib.pipeline.common import get_or_make, record
-from ctd_lib.pipeline.distill import model_of
+from ctd_lib.pipeline.distill import check_student, model_of
 from ctd_lib.store import Artifact
 
 NOT_MEASURED = ("price_per_hour", "lsg_python", "model")
@@ -30,6 +30,7 @@ def measure(p: params.MeasureParams) -> Artifact:
 
 def _own(p: params.MeasureParams) -> Artifact:
     """Teacher and student of this arch."""
+    check_student(p)  # first: the teacher alone takes hours
     found = {role: model_of(p, role) for role in ("teacher", "student")}
     device = runtime.device(p.device)
 

@@ -18,8 +18,8 @@ import torch
 from torch.nn import functional as F
 
 from ctd_lib.errors import CtdError
+from ctd_lib.training.masking import IGNORED as IGNORED_LABEL
 
-IGNORED_LABEL = -100
 ENCODE_BATCH = 128
 EVERY = re.compile(r"every-([1-9]\d*)")
 

@@ -1,5 +1,8 @@
 """ONNX of every arch and head against torch, as transformers and the fast attention compute it."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 import toy_models
@@ -164,6 +167,101 @@ def test_outputs_that_are_no_numbers_or_far_off_are_seen(monkeypatch, wrong):
     assert not onnx.check(model, None) <= onnx.TOLERANCE
     if wrong != wrong:
         assert not int8._agreement(model, None) >= int8.LEAST_AGREEMENT
+
+
+def test_a_model_in_training_is_compared_in_evaluation_and_left_as_it_is(monkeypatch):
+    """With dropout and half the precision it would not be what the file computes."""
+    model = attention.uninstall(shallow(toy("longformer"))).bfloat16()
+    exact = copy.deepcopy(model).float().eval()
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+
+    class Right:
+        def __init__(self, path):
+            pass
+
+        def __call__(self, given):
+            with torch.inference_mode():
+                return {"logits": exact(**given).logits.numpy()}
+
+    monkeypatch.setattr(onnx, "Session", Right)
+    monkeypatch.setattr(onnx, "LENGTHS", (3, 40))
+    assert onnx.check(model, None) < 1e-4
+    assert int8._agreement(model, None) > 0.999
+    assert model.training and model.dtype == torch.bfloat16 and not attention.installed(model)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_file_that_could_not_be_checked_is_deleted(tmp_path, monkeypatch, error):
+    def fail(*given):
+        raise error
+
+    path, small = tmp_path / "model.onnx", tmp_path / "int8.onnx"
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, f, **options: Path(f).touch())
+    monkeypatch.setattr(onnx, "check", fail)
+    with pytest.raises(error):
+        onnx.export(shallow(toy("full")), path)
+    assert not path.exists()
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    monkeypatch.setattr(quantization, "quantize_dynamic", lambda _, target, **o: target.touch())
+    monkeypatch.setattr(int8, "_stacked", lambda path: [])
+    monkeypatch.setattr(int8, "_agreement", fail)
+    with pytest.raises(error):
+        int8.quantise(None, path, small)
+    assert not small.exists()
+
+
+def question_answering(family, folder):
+    """Big Bird with token types that differ, as after finetuning; and what is asked of it."""
+    text = toy_models.tokenizer(family)
+    models.save(shallow(toy("bigbird", family)), text, folder)
+    torch.manual_seed(0)
+    model = models.load(folder, "question-answering")
+    torch.nn.init.normal_(models.encoder(model).embeddings.token_type_embeddings.weight)
+    given = text(["abc", "ab"], ["d e f g h i", "k l"], padding=True, return_tensors="pt")
+    # RoBERTa's tokenizer gives no token types, BERT's those that the head makes by itself.
+    assert ("token_type_ids" in given) == (family == "bert")
+    with torch.inference_mode():
+        return model, given, model(**given)
+
+
+def assert_same_spans(found, expected, given):
+    kept = given["attention_mask"].bool()
+    for ours, name in zip(found, ("start_logits", "end_logits"), strict=True):
+        torch.testing.assert_close(ours[kept], expected[name][kept], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_big_birds_questions_are_told_from_contexts_as_in_torch(family, tmp_path):
+    model, given, expected = question_answering(family, tmp_path)
+    names = graphs.input_names(model)
+    assert names == ["input_ids", "attention_mask"]
+    with torch.inference_mode():
+        found = graphs.Graph(model)(**{name: given[name] for name in names})
+    assert_same_spans(found, expected, given)
+
+
+def test_a_check_of_question_answering_asks_a_question(tmp_path):
+    model, _, _ = question_answering("roberta", tmp_path)
+    for length in (1, 3, 152):
+        ids = onnx.inputs(model, length, rows=2)["input_ids"]
+        assert (ids[:, length // 3] == model.config.sep_token_id).all()
+
+
+@pytest.mark.slow
+def test_onnxruntime_tells_questions_from_contexts_as_torch(tmp_path):
+    model, given, expected = question_answering("roberta", tmp_path)
+    assert onnx.export(model, tmp_path / "model.onnx") < 1e-4
+    found = onnx.Session(tmp_path / "model.onnx")(given)
+    assert_same_spans(map(torch.from_numpy, found.values()), expected, given)
+
+
+def test_a_mask_of_global_attention_is_asked_for():
+    session = object.__new__(onnx.Session)
+    session.inputs = ["input_ids", "attention_mask", "global_attention_mask"]
+    with pytest.raises(CtdError, match="takes global_attention_mask, which is not given"):
+        session({"input_ids": torch.ones(1, 2), "attention_mask": torch.ones(1, 2)})
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -70,10 +70,6 @@ def test_task_distillation_takes_the_finetuned_teacher(home, make, tagging):
     assert sorted(roles.role) == ["student", "teacher"]
     assert set(roles[roles.role == "teacher"].key) < set(manifest["upstream"])
     assert "task_distill" in (artifact.path / pipeline.STEP_LOG).read_text().splitlines()[0]
-    with pytest.raises(CtdError, match="only a student learns"):
-        pipeline.finetune(
-            make(params.FinetuneParams, role="teacher", task_distill_weight=1.0, **tagging)
-        )
 
 
 def test_a_first_task_is_finetuned_with_its_own_sizes_and_its_head_goes_on(home, make):
@@ -110,13 +106,25 @@ def test_a_first_task_with_other_answers_is_refused_before_training(home, make, 
     assert records.load("quick").empty
 
 
-def test_global_attention_is_recorded_and_refused_where_it_is_built_in(home, make, tagging):
+def test_global_attention_is_recorded(home, make, tagging):
     chosen = make(params.FinetuneParams, global_attention="every-4", **tagging)
     assert pipeline.finetune(chosen).values["global_attention"] == "every-4"
-    with pytest.raises(CtdError, match="cannot be chosen for arch bigbird"):
-        pipeline.finetune(
-            make(params.FinetuneParams, arch="bigbird", global_attention="first", **tagging)
-        )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"arch": "bigbird", "global_attention": "first"}, "cannot be chosen for arch bigbird"),
+        ({"global_attention": "question"}, "the examples of this task have none"),
+        ({"role": "teacher", "task_distill_weight": 1.0}, "only a student learns"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_anything_is_made(
+    home, make, tagging, given, message
+):
+    with pytest.raises(CtdError, match=message):
+        pipeline.finetune(make(params.FinetuneParams, **given, **tagging))
+    assert not list(home.glob("artifacts/*"))
 
 
 def test_scores_as_transformers_computes_are_of_the_same_weights(home, make, tagging):

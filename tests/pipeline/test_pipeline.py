@@ -46,6 +46,15 @@ def test_the_other_order_distils_the_full_model_first(home, make):
     assert (model.config.model_type, model.config.num_hidden_layers) == ("big_bird", 2)
 
 
+def test_the_other_order_keeps_another_archs_geometry_for_the_conversion(home, make, capsys):
+    given = {"arch": "bigbird", "block_size": 16, "order": "distill-then-convert"}
+    artifact = pipeline.distill(make(params.FinetuneParams, **given))
+    assert models.read_config(artifact.path).block_size == 16
+    capsys.readouterr()
+    plain = pipeline.distill(make(params.DistillParams, arch="full"))
+    assert f"distill full: found, reused ({plain.key})" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stage", ["backbone", "convert", "pretrain", "distill"])
 def test_a_finished_stage_is_reused_and_an_interrupted_one_made_again(
     home, make, stage, monkeypatch, capsys
@@ -101,6 +110,30 @@ def test_bad_input_is_one_sentence_and_leaves_no_artifact_behind(home, make, giv
     assert "\n" not in str(caught.value)
     finished = [path.parent.parent.name for path in home.glob("artifacts/*/*/manifest.json")]
     assert "distill" not in finished
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"student_layers": 9}, "student_layers is 9; this teacher allows 1 to 4"),
+        ({"layer_map": "distilbert"}, "for 12 teacher and 6 student layers, not 4 and 2"),
+        ({"student_hidden_size": 20}, "student_hidden_size is 20"),
+        ({"student_hidden_size": 16}, "set cosine_weight to 0"),
+        ({"relation_weight": 1, "relation_layer": 4}, "relation_layer is 4.*layers 0 to 3"),
+        ({"relation_weight": 1, "relation_heads": 5}, "relation_heads is 5"),
+        ({"relation_weight": 1, "teacher_top_k": 5}, "set teacher_top_k to 0"),
+        ({"arch": "bigbird", "block_size": 48}, "fits no block_size of 48"),
+        ({"arch": "bigbird", "block_size": 48, "order": "distill-then-convert"}, "block_size"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["distill", "measure"])
+def test_a_student_that_cannot_be_is_refused_before_anything_is_made(
+    home, make, stage, given, message
+):
+    cls = params.STAGES[stage]
+    with pytest.raises(CtdError, match=message):
+        getattr(pipeline, stage)(make(cls, **given))
+    assert not list(home.glob("artifacts/*"))
 
 
 def test_an_empty_corpus_is_named(home, make, tmp_path):

@@ -63,14 +63,27 @@ def input_names(model: PreTrainedModel) -> list[str]:
     names = ["input_ids", "attention_mask"]
     if models.arch_of(model) == "longformer":
         names.append("global_attention_mask")
-    if model.config.type_vocab_size > 1:
+    if model.config.type_vocab_size > 1 and not _makes_token_types(model):
         names.append("token_type_ids")
     return names
 
 
+def answers_questions(model: PreTrainedModel) -> bool:
+    """Whether a model has the head of question answering."""
+    return "ForQuestionAnswering" in type(model).__name__
+
+
+def _makes_token_types(model: PreTrainedModel) -> bool:
+    """Whether the model tells question and context apart by itself, as Big Bird's does.
+
+    Its rule is that of the tokenizers that give token types. RoBERTa's gives none, and zeros in
+    their place would be another model.
+    """
+    return models.arch_of(model) == "bigbird" and answers_questions(model)
+
+
 def output_names(model: PreTrainedModel) -> list[str]:
     """What it gives."""
-    name = type(model).__name__
-    if "ForQuestionAnswering" in name:
+    if answers_questions(model):
         return ["start_logits", "end_logits"]
-    return ["logits" if "For" in name else "last_hidden_state"]
+    return ["logits" if "For" in type(model).__name__ else "last_hidden_state"]

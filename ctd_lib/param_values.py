@@ -1,0 +1,29 @@
+"""Types of parameters' values that pydantic lacks."""
+
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator, PositiveInt, StringConstraints
+
+
+def _from_yaml(value: Any) -> Any:
+    """Papermill's `-p lengths "[128, 512]"` arrives as text."""
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError as error:
+        what = getattr(error, "problem", "it cannot be read")
+        raise ValueError(f"no YAML ({what}); quote names with such signs") from None
+
+
+def _as_mix(value: Any) -> Any:
+    """One corpus is a mix of one."""
+    value = _from_yaml(value)
+    return {value: 1.0} if isinstance(value, str) else value
+
+
+Mix = Annotated[dict[str, Annotated[float, "weight"]], BeforeValidator(_as_mix)]
+"""Corpora and their weights."""
+Lengths = Annotated[list[PositiveInt], BeforeValidator(_from_yaml)]
+"""Lengths in tokens."""
+Policy = Annotated[str, StringConstraints(pattern=r"^(none|first|question|every-[1-9]\d*)$")]
+"""Which tokens have global attention (`tasks.policy`)."""
