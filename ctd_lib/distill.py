@@ -70,7 +70,8 @@ def distill(
     where a term is left out.
 
     Args:
-        teacher: a model, or what it said of these batches (`teacher.write`).
+        teacher: a model, on any device, or what it said of these batches (`teacher.write`); not
+            asked where every term but `mlm` is left out.
         batches: dicts of `input_ids`, `attention_mask` and, if any, `special_tokens_mask`,
             each (B, T).
         recipe: the terms of the loss.
@@ -83,7 +84,7 @@ def distill(
     Raises:
         CtdError: the recipe is not one for these two models.
     """
-    masked = masked_batches(batches, tokenizer, probability, seed)
+    masked, asked = masked_batches(batches, tokenizer, probability, seed), None
     if isinstance(teacher, Cache):
         require_cacheable(recipe)
         _check(recipe, student, teacher, layer_map)
@@ -92,10 +93,12 @@ def distill(
                 f"temperature is {recipe.temperature}, that of the teacher's outputs on disk"
                 f" {teacher.temperature}; they must agree."
             )
-        masked, asked = teacher.join(masked), None
+        if _asks(recipe):
+            masked = teacher.join(masked)
     else:
         _check(recipe, student, teacher.config, layer_map)
-        asked = frozen(teacher, precision)
+        if _asks(recipe):
+            asked = frozen(teacher, precision).to(student.device)
     loss_fn = _loss_function(recipe, asked, layer_map)
     options = {"description": "distill"} | options
     return train.fit(student, loss_fn, masked, steps=steps, lr=lr, precision=precision, **options)
@@ -106,6 +109,7 @@ def _loss_function(
 ) -> Callable:
     """The recipe as a function for `train.fit`; without a teacher its outputs are in the batch."""
     all_layers = bool(recipe.cosine_weight) and recipe.hidden_layers == "all"
+    asks = _asks(recipe)
     vocabulary_counts = recipe.mlm_weight or recipe.soft_target_weight
 
     def loss_fn(
@@ -117,11 +121,13 @@ def _loss_function(
                 chosen = -1 if recipe.relation_layer is None else recipe.relation_layer
                 theirs = stack.enter_context(_projections(teacher, chosen, ids))
                 ours = stack.enter_context(_projections(student, -1, ids))
-            said = outputs(teacher, batch, all_layers) if teacher else cached_outputs(batch)
+            if asks:
+                said = outputs(teacher, batch, all_layers) if teacher else cached_outputs(batch)
             found = models.encoder(student)(
                 input_ids=ids, attention_mask=mask, output_hidden_states=all_layers
             )
         hidden = found.last_hidden_state
+        # Also where neither term counts: the head then has a gradient of 0 and its weights decay.
         vocabulary = chunked_loss(
             hidden,
             models.lm_head(student),
@@ -159,6 +165,11 @@ def _loss_function(
     return loss_fn
 
 
+def _asks(recipe: Recipe) -> bool:
+    """Whether any term of the loss needs the teacher."""
+    return any((recipe.soft_target_weight, recipe.cosine_weight, recipe.relation_weight))
+
+
 def _projections(model: PreTrainedModel, layer: int, ids: Tensor):
     front = getattr(model.config, "num_global_tokens", 0)
     return relations.captured(models.layers(model)[layer], ids.shape[1], front)
@@ -185,11 +196,22 @@ def _check(recipe: Recipe, student: PreTrainedModel, teacher, layer_map: list[in
         )
     if recipe.hidden_layers == "all" and layer_map is None:
         raise CtdError("hidden_layers 'all' needs the layer map that the student started from.")
+    if recipe.cosine_weight and recipe.hidden_layers == "all":
+        _check_layer_map(layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
     layer = recipe.relation_layer
-    if recipe.relation_weight and layer is not None and layer >= teacher.num_hidden_layers:
+    if recipe.relation_weight and not 0 <= (layer or 0) < teacher.num_hidden_layers:
         raise CtdError(
             f"relation_layer is {layer}; the teacher has layers 0 to"
             f" {teacher.num_hidden_layers - 1}."
+        )
+
+
+def _check_layer_map(layer_map: list[int], ours: int, theirs: int) -> None:
+    """Whether each student layer stands for the output of a teacher layer (`output_map`)."""
+    if len(layer_map) != ours or not all(0 < layer < theirs for layer in layer_map[1:]):
+        raise CtdError(
+            f"layer_map is {layer_map}; for hidden_layers 'all' it names a teacher layer, up to"
+            f" {theirs - 1}, for each of the student's {ours}, and layer 0 for the first only."
         )
 
 

@@ -15,6 +15,8 @@ from ctd_lib import attention, models, tasks
 from ctd_lib.distillation.task import task_distill_loss
 from ctd_lib.errors import CtdError
 from ctd_lib.training import loop as train
+from ctd_lib.training import updates
+from ctd_lib.training.engine import require_precision
 
 BUCKET = 32  # batches whose examples are sorted by length together
 TARGETS = ("labels", "start_positions", "end_positions")
@@ -88,6 +90,7 @@ def finetune(
     teacher: PreTrainedModel | None = None,
     task_distill_weight: float = 1.0,
     temperature: float = 2.0,
+    accumulation: int = 1,
     **options,
 ) -> FinetuneResult:
     """Train `model` in place on the train part, then predict and score the test part.
@@ -97,7 +100,7 @@ def finetune(
     Args:
         model: has the head that the task's family names, with an output per label.
         lr: highest learning rate; it falls to 0 over all epochs.
-        batch_size: examples an update, and a forward of the test.
+        batch_size: examples a batch, in training and in the test.
         max_length: tokens at which examples are cut; at the model's own length if that is less.
         seed: of the order of the examples. New weights and dropout draw from torch's generator.
         global_attention: of Longformer: none, first, question or every-N; None: as published for
@@ -107,12 +110,19 @@ def finetune(
             (`task_distill`).
         task_distill_weight: weight of that term beside the task's own loss.
         temperature: of that term.
-        **options: those of `train.fit`.
+        accumulation: batches an update; the last update may have fewer.
+        **options: those of `train.fit`, but for `tokens_per_update`.
 
     Raises:
-        CtdError: a policy that the task or the arch does not have, or no training example with
-            something to learn from in what is read.
+        CtdError: a policy that the task or the arch does not have, an option that is refused, or no
+            training example with something to learn from in what is read.
     """
+    if options.get("tokens_per_update") is not None:
+        raise CtdError(
+            "finetuning counts its steps in batches, not in tokens; give accumulation instead of"
+            " tokens_per_update."
+        )
+    updates.require_size(accumulation, None)
     reader = _Reader(model, task_data, tokenizer, max_length, global_attention, encoded)
     train_features = [feature for feature in reader.encoded.train if feature["trainable"]]
     if not train_features:
@@ -120,7 +130,8 @@ def finetune(
             f"task {task_data.name}: no training example has its label in the first "
             f"{reader.max_length} tokens; raise task_max_length or max_length."
         )
-    steps = epochs * -(-len(train_features) // batch_size)
+    batches_an_epoch = -(-len(train_features) // batch_size)
+    steps = -(-epochs * batches_an_epoch // accumulation)
     batches = (
         reader.collate(features)
         for epoch in range(epochs)
@@ -130,7 +141,10 @@ def finetune(
     if teacher is not None:
         teacher.to(model.device).eval()
     loss_fn = _loss_function(task_data.family, teacher, task_distill_weight, temperature)
-    log = train.fit(model, loss_fn, batches, steps=steps, lr=lr, precision=precision, **options)
+    log = train.fit(
+        model, loss_fn, batches, steps=steps, lr=lr, accumulation=accumulation,
+        precision=precision, **options,
+    )  # fmt: skip
     return FinetuneResult(**vars(_score(model, reader, batch_size, precision)), log=log)
 
 
@@ -151,7 +165,11 @@ def score(
     Args:
         public_attention: predict with what transformers computes in evaluation where that is not
             the arch (`as_public`).
+
+    Raises:
+        CtdError: the policy or the precision is not for this model on its device.
     """
+    require_precision(precision, model.device)
     reader = _Reader(model, task_data, tokenizer, max_length, global_attention, encoded)
     with as_public(model) if public_attention else nullcontext():
         return _score(model, reader, batch_size, precision)

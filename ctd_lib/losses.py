@@ -41,7 +41,8 @@ def soft_target_loss(
     """KL divergence of the softened teacher from the softened student, times temperature squared.
 
     The mean is over tokens ("batchmean"). Without the factor the gradients would shrink with the
-    square of the temperature (Hinton et al. 2015, section 2).
+    square of the temperature (Hinton et al. 2015, section 2). This is the plain form, on all
+    logits; training takes the chunked one, which is tested against it.
 
     Args:
         student_logits: (B, T, V).
@@ -57,6 +58,9 @@ def soft_target_loss(
 
 def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of the tokens to predict.
+
+    This is the plain form, on all logits; training takes the chunked one, which is tested against
+    it.
 
     Args:
         logits: (B, T, V).

@@ -13,6 +13,7 @@ from ctd_lib.errors import CtdError
 from ctd_lib.losses import chunked_masked_lm_loss
 from ctd_lib.training import loop as train
 from ctd_lib.training import updates
+from ctd_lib.training.engine import require_precision
 from ctd_lib.training.masking import masked_batches
 
 FREQUENCY_BATCHES = 200
@@ -54,9 +55,11 @@ def evaluate_mlm(
     """Mean masked-LM loss over all predicted tokens of the batches, masked alike for each seed.
 
     Raises:
-        CtdError: not one token was there to predict.
+        CtdError: not one token was there to predict, or the device does not compute in the
+            precision.
     """
     device = next(model.parameters()).device
+    require_precision(precision, device)
     training = model.training
     model.eval()
     total, count = 0.0, 0

@@ -34,18 +34,25 @@ def device(name: str = "auto"):
     """The torch device of that name; `auto` is CUDA where there is one, else the CPU.
 
     Raises:
-        CtdError: the named device is not on this machine.
+        CtdError: there is no device of that name, on this machine or at all.
     """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise CtdError(f"device {name!r} is not on this machine; use device 'cpu' or 'auto'.")
     try:
-        return torch.device(name)
+        found = torch.device(name)
     except RuntimeError as error:
         raise CtdError(f"device {name!r} is unknown; use 'auto', 'cpu' or 'cuda'.") from error
+    if found.type == "meta":
+        raise CtdError("device 'meta' computes nothing; use 'auto', 'cpu' or 'cuda'.")
+    try:
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ImportError) as error:  # each backend has its own
+        raise CtdError(
+            f"device {name!r} is not on this machine; use device 'cpu' or 'auto'."
+        ) from error
+    return found
 
 
 @functools.cache

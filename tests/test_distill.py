@@ -5,10 +5,10 @@ import torch
 from toy_models import ToyTokenizer
 from toy_teachers import batches, toy
 
-from ctd_lib import attention, distill, losses
+from ctd_lib import attention, distill, losses, pretrain
 from ctd_lib.distill import Recipe
 from ctd_lib.distillation.student import student_from_teacher
-from ctd_lib.distillation.teacher import frozen
+from ctd_lib.distillation.teacher import Cache, frozen, write
 from ctd_lib.errors import CtdError
 from ctd_lib.training import masking
 
@@ -160,9 +160,59 @@ def test_unequal_models():
             {"relation_weight": 1, "relation_layer": 4},
             "relation_layer is 4; the teacher has layers 0 to 3",
         ),
+        ({"relation_weight": 1, "relation_layer": -5}, "relation_layer is -5"),
         ({"positions": "some"}, "'some' are unknown"),
     ],
 )
 def test_bad_recipes(recipe, says):
     with pytest.raises(CtdError, match=says):
         distill.distill(toy(), toy(), batches(1), ToyTokenizer(), steps=1, recipe=Recipe(**recipe))
+
+
+@pytest.mark.parametrize("layer_map", [[0, 2], [0, 1, 2, 4], [0, 0, 1, 2]])
+def test_bad_layer_maps(layer_map):
+    with pytest.raises(CtdError, match=r"layer_map is .*up to 3, for each of the student's 4"):
+        distill.distill(
+            toy(), toy(), batches(1), ToyTokenizer(), steps=1, layer_map=layer_map,
+            recipe=Recipe(hidden_layers="all"),
+        )  # fmt: skip
+
+
+def test_a_teacher_is_asked_only_for_what_the_loss_needs(monkeypatch, tmp_path):
+    """Masked LM alone is pretraining; neither the teacher nor its outputs on disk are needed."""
+    alone = Recipe(mlm_weight=1, soft_target_weight=0, cosine_weight=0)
+    teacher = toy(initializer_range=0.5)
+    text = masking.masked_batches(batches(2), ToyTokenizer())
+    cache = write(teacher, text, tmp_path, top_k=4, temperature=2.0)
+    monkeypatch.setattr(Cache, "read", lambda *_: pytest.fail("read the teacher's outputs"))
+    teacher.bert.register_forward_hook(lambda *_: pytest.fail("asked the teacher"))
+    expected = toy()
+    pretrain.pretrain(expected, batches(2), ToyTokenizer(), steps=2, lr=1e-3)
+    for source in (teacher, cache):
+        student = toy()
+        distill.distill(student, source, batches(2), ToyTokenizer(), steps=2, lr=1e-3, recipe=alone)
+        torch.testing.assert_close(student.state_dict(), expected.state_dict())
+
+
+def test_the_head_decays_where_no_term_trains_it():
+    recipe = Recipe(mlm_weight=0, soft_target_weight=0)
+    student = toy()
+    before = student.cls.predictions.transform.dense.weight.clone()
+    distill.distill(
+        student, toy(), batches(1), ToyTokenizer(), steps=1, lr=0.1, warmup_fraction=1.0,
+        recipe=recipe, weight_decay=0.5,
+    )  # fmt: skip
+    after = student.cls.predictions.transform.dense.weight
+    torch.testing.assert_close(after, before * (1 - 0.1 * 0.5))
+
+
+def test_the_teacher_is_asked_where_the_student_is(monkeypatch):
+    def no_loss(recipe, asked, layer_map):
+        devices.append({p.device.type for p in (*asked.parameters(), *asked.buffers())})
+
+    devices, teacher = [], toy()
+    monkeypatch.setattr(distill, "_loss_function", no_loss)
+    monkeypatch.setattr(distill.train, "fit", lambda *_, **__: None)
+    distill.distill(toy().to("meta"), teacher, batches(1), ToyTokenizer(), steps=1)
+    assert devices == [{"meta"}]
+    assert {p.device.type for p in (*teacher.parameters(), *teacher.buffers())} == {"cpu"}

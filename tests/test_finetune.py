@@ -188,6 +188,34 @@ def test_the_seed_decides_the_order():
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.parametrize(("accumulation", "steps"), [(1, 8), (3, 3), (4, 2)])
+def test_accumulation_trains_on_every_batch_of_every_epoch(accumulation, steps):
+    model, task = toy("classification")
+    task = replace(task, train=task.train[:29], test=task.test[:4])  # 4 batches an epoch
+    settings = {"epochs": 2, "lr": 1e-3, "batch_size": 8, "max_length": 48}
+    log = finetune.finetune(model, task, TOKENIZER, accumulation=accumulation, **settings).log
+    tokens = sum(len(f["input_ids"]) for f in finetune.encode(task, TOKENIZER, 48).train)
+    assert (len(log), log.tokens) == (steps, 2 * tokens)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"tokens_per_update": 64}, "give accumulation instead"),
+     ({"accumulation": 0}, "accumulation is 0")],
+)  # fmt: skip
+def test_updates_that_finetuning_cannot_count(options, message):
+    model, task = toy("classification")
+    settings = {"epochs": 1, "lr": 1e-3, "batch_size": 8, "max_length": 48}
+    with pytest.raises(CtdError, match=message):
+        finetune.finetune(model, task, TOKENIZER, **settings, **options)
+
+
+def test_scoring_knows_its_precisions():
+    model, task = toy("classification")
+    with pytest.raises(CtdError, match="precision 'bf16' is unknown; use one of float32, bfloat16"):
+        finetune.score(model, task, TOKENIZER, batch_size=8, max_length=48, precision="bf16")
+
+
 def longformer():
     config = LongformerConfig(**SIZES, attention_window=8, pad_token_id=0)
     torch.manual_seed(0)

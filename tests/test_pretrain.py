@@ -94,6 +94,11 @@ def test_head_is_trained_with_its_encoder():
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
 
 
+def test_evaluation_knows_its_precisions():
+    with pytest.raises(CtdError, match="precision 'bf16' is unknown; use one of float32, bfloat16"):
+        pretrain.evaluate_mlm(toy(), batches(1), ToyTokenizer(), precision="bf16")
+
+
 def test_nothing_to_evaluate():
     with pytest.raises(CtdError, match="no token could be masked"):
         pretrain.evaluate_mlm(toy(), [], ToyTokenizer())

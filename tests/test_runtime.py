@@ -76,6 +76,19 @@ def test_unknown_device_is_named():
         runtime.device("abacus")
 
 
+@pytest.mark.parametrize("name", ["mps", "xpu", "hpu", "cuda:99"])
+def test_a_device_that_torch_knows_and_the_machine_has_not(name):
+    if name == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(CtdError, match=f"'{name}' is not on this machine"):
+        runtime.device(name)
+
+
+def test_a_device_without_data():
+    with pytest.raises(CtdError, match="'meta' computes nothing"):
+        runtime.device("meta")
+
+
 def test_home_and_data_folder_follow_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CTD_HOME", str(tmp_path))
     assert paths.results("quick") == tmp_path / "results" / "quick"

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ctd_lib.files import sha256
+
 KEPT = 2
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
@@ -41,7 +43,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> bo
         partial.mkdir(parents=True)
         save_file({name: x.detach().contiguous() for name, x in tensors.items()}, partial / TENSORS)
         _sync(partial / TENSORS)
-        body = {"step": step, "sha256": _sha256(partial / TENSORS), "state": state}
+        body = {"step": step, "sha256": sha256(partial / TENSORS), "state": state}
         (partial / STATE).write_text(json.dumps({"sha256": _digest(body), "body": body}))
         _sync(partial / STATE)
         shutil.rmtree(final, ignore_errors=True)
@@ -69,7 +71,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
         try:
             content = json.loads((path / STATE).read_text())
             body = content["body"]
-            if content["sha256"] != _digest(body) or body["sha256"] != _sha256(path / TENSORS):
+            if content["sha256"] != _digest(body) or body["sha256"] != sha256(path / TENSORS):
                 raise ValueError("it does not match its checksum")
             return load_file(path / TENSORS), body["state"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -117,11 +119,6 @@ def _from_hex(state: str) -> Tensor:
 
 def _digest(body: dict) -> str:
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

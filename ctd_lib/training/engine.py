@@ -68,11 +68,13 @@ class Engine:
             The loss and its terms, of all processes, and the counts that they are means over.
         """
         world, totals = processes.count(), updates.totals(window)
-        share = updates.share(window, processes.rank(), world)
-        # A process without a share takes part with a loss of 0, for the others wait for it.
-        weight, share = (1.0, share) if share else (0.0, window[:1])
+        share = [(1.0, batch) for batch in updates.share(window, processes.rank(), world)]
+        # The others wait for a process whose share is used up, DDP once an update and FSDP in each
+        # round: it takes part with a loss of 0.
+        rounds = len(updates.share(window, 0, world)) if self.sharded else 1
+        share += [(0.0, window[0])] * (rounds - len(share))
         sums: dict[str, Tensor] = {}
-        for number, batch in enumerate(share, 1):
+        for number, (weight, batch) in enumerate(share, 1):
             batch = {name: x.to(self.device, non_blocking=True) for name, x in batch.items()}
             last = number == len(share)
             at_once = last or self.sharded  # a sharded gradient is never whole in one process
@@ -142,7 +144,12 @@ class Engine:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which models run in this precision."""
+    """The context in which models run in this precision.
+
+    Raises:
+        CtdError: the precision is unknown.
+    """
+    _require_known(precision)
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
@@ -153,8 +160,7 @@ def require_precision(precision: str, device: torch.device) -> None:
     Raises:
         CtdError: it does not, or the precision is unknown.
     """
-    if precision not in PRECISIONS:
-        raise CtdError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}.")
+    _require_known(precision)
     other = "float16" if precision == "bfloat16" else "bfloat16"
     try:
         with autocast(device, precision):
@@ -169,6 +175,11 @@ def require_precision(precision: str, device: torch.device) -> None:
             f"precision {precision!r} is not for device {device.type!r};"
             f" use {other!r} or 'float32'."
         )
+
+
+def _require_known(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise CtdError(f"precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}.")
 
 
 class _Objective(nn.Module):

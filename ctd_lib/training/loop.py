@@ -51,7 +51,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where a training leaves its state for the run after an interruption, and how often."""
+    """Where a training leaves its state for the run after an interruption, and how often.
+
+    Each training takes a folder of its own.
+    """
 
     folder: Path
     seconds: float = 600.0
@@ -105,23 +108,30 @@ def fit(
             weights and optimiser stay float32.
         gradient_checkpointing: layers keep their input alone and are computed twice.
         evaluation: with it, the model ends with the weights of the best evaluation.
-        checkpoints: with it, training goes on from the last checkpoint in that folder.
+        checkpoints: with it, training goes on from the last checkpoint in that folder, which must
+            be of the same model, steps, learning rate, schedule and size of an update.
         log_path: CSV file that gets the row of each step as soon as the step is done.
         tensorboard: folder for TensorBoard.
         description: label of the progress bar.
 
     Raises:
-        CtdError: an option is not one of those above, the batches end early, or the loss or the
-            gradient is not finite; the weights are then those of the step before.
+        CtdError: an option is not one of those above, the checkpoints are of another training, the
+            log cannot be written from the start, the batches end early, or the loss or the gradient
+            is not finite; the weights are then those of the step before.
     """
-    _check_options(steps, schedule, accumulation, tokens_per_update)
+    _check_options(steps, schedule, evaluation)
+    updates.require_size(accumulation, tokens_per_update)
     world, rank = processes.count(), processes.rank()
     accelerator = _accelerator(tensorboard)
     engine = Engine(
         model, loss_fn, accelerator, precision, max_grad_norm, weight_decay,
         lr=lr, betas=betas, eps=epsilon,
     )  # fmt: skip
-    progress = Progress(engine, batches)
+    settings = {
+        "steps": steps, "lr": lr, "schedule": schedule, "accumulation": accumulation,
+        "tokens_per_update": tokens_per_update,
+    }  # fmt: skip
+    progress = Progress(engine, batches, settings)
     seed, saved = torch.initial_seed(), time.monotonic()
     if checkpoints:
         folder = Path(processes.from_main(str(checkpoints.folder)))
@@ -181,17 +191,17 @@ def rate_factor(step: int, steps: int, warmup_fraction: float, schedule: str) ->
     return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
-def _check_options(
-    steps: int, schedule: str, accumulation: int, tokens_per_update: int | None
-) -> None:
+def _check_options(steps: int, schedule: str, evaluation: Evaluation | None) -> None:
     if steps < 1:
         raise CtdError(f"steps is {steps}; training needs at least one.")
     if schedule not in SCHEDULES:
         raise CtdError(f"schedule {schedule!r} is unknown; use one of {', '.join(SCHEDULES)}.")
-    if accumulation != 1 and tokens_per_update:
+    if evaluation and evaluation.every < 1:
+        raise CtdError(f"Evaluation.every is {evaluation.every}; it is at least 1 step.")
+    if evaluation and evaluation.patience is not None and evaluation.patience < 1:
         raise CtdError(
-            f"accumulation is {accumulation} and tokens_per_update {tokens_per_update};"
-            " give one of them."
+            f"Evaluation.patience is {evaluation.patience}; it is at least 1, or None for a"
+            " training that never ends early."
         )
 
 

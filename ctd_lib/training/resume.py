@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ctd_lib import processes
+from ctd_lib.errors import CtdError
 from ctd_lib.training import checkpoint
 from ctd_lib.training.engine import Engine
 from ctd_lib.training.sharding import weights
@@ -22,6 +23,10 @@ MODEL, OPTIMIZER, BEST = "model.", "optimizer.", "best."
 class Progress:
     """How far a training has come; `restore` makes it that of an interrupted run.
 
+    Args:
+        settings: options that make the training the one it is, JSON-able; a checkpoint of others
+            is refused.
+
     Attributes:
         log: a row per finished step.
         remaining: the batches that are still to come.
@@ -30,8 +35,9 @@ class Progress:
         stale: evaluations since the best one.
     """
 
-    def __init__(self, engine: Engine, batches: Iterable[Batch]):
+    def __init__(self, engine: Engine, batches: Iterable[Batch], settings: dict):
         self.engine, self.model, self.batches = engine, engine.model, batches
+        self.settings = settings
         self.log = TrainLog()
         self.taken = 0
         self.best: float | None = None
@@ -54,6 +60,7 @@ class Progress:
         for index, values in moments.items():
             tensors |= _prefixed(f"{OPTIMIZER}{index}.", values)
         state = {
+            "settings": self.settings,
             "log": self.log,
             "taken": self.taken,
             "place": self.batches.state_dict() if hasattr(self.batches, "state_dict") else None,
@@ -65,11 +72,16 @@ class Progress:
         checkpoint.save(folder, len(self.log), tensors, state)
 
     def restore(self, folder: Path) -> None:
-        """Take over the last readable checkpoint, if there is one."""
+        """Take over the last readable checkpoint, if there is one.
+
+        Raises:
+            CtdError: it is of another training; the model is left as it is.
+        """
         found = checkpoint.load(folder)
         if found is None:
             return
         tensors, state = found
+        self._require_own(folder, _without(MODEL, tensors), state)
         _copy(_without(MODEL, tensors), weights(self.model))
         moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for name, value in _without(OPTIMIZER, tensors).items():
@@ -86,6 +98,22 @@ class Progress:
             self.batches.load_state_dict(state["place"])
             self.remaining = iter(self.batches)
         checkpoint.set_random_state(state["random"])
+
+    def _require_own(self, folder: Path, saved: dict[str, Tensor], state: dict) -> None:
+        then = state.get("settings", self.settings)  # checkpoints of older versions have none
+        differ = [f"{name} {then.get(name)}, not {value}" for name, value in self.settings.items()
+                  if then.get(name) != value]  # fmt: skip
+        shapes, others = (
+            {name: tuple(x.shape) for name, x in tensors.items()}
+            for tensors in (weights(self.model), saved)
+        )
+        names = sorted(n for n in shapes | others if shapes.get(n) != others.get(n))
+        differ += [f"{n} of shape {others.get(n)}, not {shapes.get(n)}" for n in names[:1]]
+        if differ:
+            raise CtdError(
+                f"the checkpoint in {folder} is of another training ({'; '.join(differ)}); take"
+                " another folder, or delete this one."
+            )
 
     def judge(self, value: float) -> None:
         """Take note of an evaluation, and of the weights if it is the best one."""

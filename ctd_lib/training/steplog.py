@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ctd_lib import processes
+from ctd_lib.errors import CtdError
 
 Row = dict[str, float | None]
 
@@ -29,7 +30,11 @@ class TrainLog(list[Row]):
 class StepLog:
     """Writes each row as soon as its step is done, and shows it.
 
-    A disk that is full is no reason to lose the training: the file is then completed at the end.
+    A disk that is full is no reason to lose the training: the file is then completed at the end, if
+    it can be.
+
+    Raises:
+        CtdError: on entering, where the file cannot be written from the start.
     """
 
     def __init__(
@@ -39,26 +44,35 @@ class StepLog:
         Args:
             log: gets the rows; those in it are of the run that was interrupted.
             steps: rows that there will be.
-            path: CSV file; None: none.
+            path: CSV file, whose folder is made where there is none; None: no file.
             description: label of the progress bar, which is on stderr.
             accelerator: has the tracker that is to get the rows; None: none.
         """
         main = processes.is_main()
         self.log, self.accelerator = log, accelerator
-        self.path = path if main else None
+        self.path = Path(path) if main and path is not None else None
         self.complete = True
         self.bar = tqdm(
             total=steps, initial=len(log), desc=description, mininterval=1, disable=not main
         )
 
     def __enter__(self) -> "StepLog":
-        self._rewrite()
+        try:
+            self._rewrite()
+        except OSError as error:
+            self.bar.close()
+            raise CtdError(
+                f"the step log {self.path} cannot be written: {error}; choose another log_path."
+            ) from error
         return self
 
     def __exit__(self, *exception) -> None:
         self.bar.close()
-        if not self.complete:
-            self._rewrite()
+        try:
+            if not self.complete:
+                self._rewrite()
+        except OSError as error:
+            self._warn(error, "it lacks the last steps")
         if self.accelerator is not None:  # its own `end_training` would part the processes too
             for tracker in self.accelerator.trackers:
                 tracker.finish()
@@ -72,10 +86,7 @@ class StepLog:
                     _write(file, [row], header=len(self.log) == 1)
         except OSError as error:
             self.complete = False
-            warnings.warn(
-                f"the step log {self.path} cannot be written: {error}; training goes on.",
-                stacklevel=2,
-            )
+            self._warn(error, "training goes on")
         if self.accelerator is not None:
             values = {name: value for name, value in row.items() if value is not None}
             self.accelerator.log(values, step=int(row["step"]))
@@ -85,8 +96,12 @@ class StepLog:
 
     def _rewrite(self) -> None:
         if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "w", newline="") as file:
                 _write(file, self.log, header=bool(self.log))
+
+    def _warn(self, error: OSError, so: str) -> None:
+        warnings.warn(f"the step log {self.path} cannot be written: {error}; {so}.", stacklevel=3)
 
 
 def _write(file, rows: list[Row], header: bool) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ctd_lib.errors import CtdError
 from ctd_lib.training.masking import IGNORED
 
 Batch = dict[str, Tensor]
@@ -59,11 +60,31 @@ def windows(
         yield window
 
 
+def require_size(accumulation: int, tokens_per_update: int | None) -> None:
+    """Whether `windows` can fill updates of this size.
+
+    Raises:
+        CtdError: one of the two is less than 1, or both are given.
+    """
+    if accumulation < 1:
+        raise CtdError(f"accumulation is {accumulation}; an update takes at least one batch.")
+    if tokens_per_update is not None and tokens_per_update < 1:
+        raise CtdError(
+            f"tokens_per_update is {tokens_per_update}; give a number above 0, or None for as many"
+            " as `accumulation` batches hold."
+        )
+    if accumulation != 1 and tokens_per_update:
+        raise CtdError(
+            f"accumulation is {accumulation} and tokens_per_update {tokens_per_update};"
+            " give one of them."
+        )
+
+
 def share(window: list[Batch], rank: int, world: int) -> list[Batch]:
     """The micro-batches of an update that process `rank` of `world` computes; maybe none.
 
-    They take turns. Where there are fewer micro-batches than processes, those are cut by sequences
-    first.
+    They take turns, so that none has more of them than process 0. Where there are fewer
+    micro-batches than processes, those are cut by sequences first.
     """
     if len(window) < world:
         parts = -(-world // len(window))

@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 import resource
+import shutil
 from itertools import islice
 
 import pytest
@@ -213,6 +214,10 @@ def test_batches_that_end_early():
         ({"schedule": "constant"}, "schedule 'constant' is unknown; use one of linear, cosine"),
         ({"precision": "float8"}, "'float8' is unknown; use one of float32, bfloat16, float16"),
         ({"accumulation": 2, "tokens_per_update": 9}, "accumulation is 2 and tokens_per_update 9"),
+        ({"accumulation": 0}, "accumulation is 0"),
+        ({"tokens_per_update": 0}, "tokens_per_update is 0"),
+        ({"evaluation": train.Evaluation(float, every=0)}, "Evaluation.every is 0"),
+        ({"evaluation": train.Evaluation(float, 1, patience=0)}, "Evaluation.patience is 0"),
         ({"steps": 0}, "steps is 0"),
     ],
 )
@@ -271,6 +276,36 @@ def test_a_full_disk_interrupts_the_log_not_the_training(tmp_path):
     assert steps[39] <= steps[20]
     with open(path, newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == [str(i) for i in range(1, 61)]
+
+
+def test_a_log_that_cannot_be_completed_costs_no_training(tmp_path):
+    folder = tmp_path / "logs"
+
+    def loss_fn(model, batch, totals):
+        if folder.is_dir():  # and now there is no such folder, nor can one be made
+            shutil.rmtree(folder)
+            folder.touch()
+        return squares(model, batch, totals)
+
+    model, seen, function = wandering([2.0, 1.0, 3.0])
+    evaluation = train.Evaluation(function, every=1)
+    with pytest.warns(UserWarning, match=r"steps\.csv cannot be written") as warned:
+        log = train.fit(
+            model, loss_fn, endless(), steps=3, lr=0.1, log_path=str(folder / "steps.csv"),
+            evaluation=evaluation,
+        )  # fmt: skip
+    assert [str(w.message).rpartition("; ")[2] for w in warned] == [
+        "training goes on.", "it lacks the last steps."
+    ]  # fmt: skip
+    assert len(log) == 3 and torch.equal(model.weight, seen[1])
+
+
+def test_the_log_makes_its_folder_or_says_why_not(tmp_path):
+    path = tmp_path / "logs" / "more" / "steps.csv"
+    train.fit(linear(), squares, endless(), steps=1, lr=0.1, log_path=path)
+    assert len(path.read_text().splitlines()) == 2
+    with pytest.raises(CtdError, match=r"step log .*steps\.csv/a\.csv cannot be written"):
+        train.fit(linear(), squares, endless(), steps=1, lr=0.1, log_path=path / "a.csv")
 
 
 def test_tensorboard_gets_every_step(tmp_path):

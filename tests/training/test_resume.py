@@ -1,11 +1,14 @@
 """A training that is interrupted at any step and started again equals one that is not."""
 
+import json
 import math
 
 import pytest
 import torch
 from torch import nn
 
+from ctd_lib.errors import CtdError
+from ctd_lib.training import checkpoint
 from ctd_lib.training import loop as train
 
 STEPS = 9
@@ -118,3 +121,40 @@ def test_a_damaged_checkpoint_costs_a_step_not_the_training(tmp_path):
         ours, log, _ = again()
     torch.testing.assert_close(ours, weights, atol=1e-7, rtol=0)
     assert len(log) == STEPS and math.isfinite(log[-1]["loss"])
+
+
+def fit(network, folder, **options):
+    def loss_fn(network, batch, totals):
+        return network(batch["input_ids"]).square().sum() / totals["sequences"], {}
+
+    checkpoints = train.Checkpoints(folder, seconds=0)
+    options = {"steps": 3, "lr": 0.1} | options
+    return train.fit(network, loss_fn, stream(), checkpoints=checkpoints, **options)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        (model(), {"lr": 0.2}, r"another training \(lr 0.1, not 0.2\); take another folder"),
+        (model(), {"steps": 4, "schedule": "cosine"}, "steps 3, not 4; schedule linear, not cos"),
+        (model(), {"accumulation": 2}, "accumulation 1, not 2"),
+        (model(), {"tokens_per_update": 9}, "tokens_per_update None, not 9"),
+        (nn.Sequential(nn.Linear(3, 1)), {}, r"0.bias of shape \(8,\), not \(1,\)"),
+        (nn.Linear(3, 1), {}, r"0.bias of shape \(8,\), not None"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, network, options, message):
+    fit(model(), tmp_path)
+    before = [value.clone() for value in network.state_dict().values()]
+    with pytest.raises(CtdError, match=message):
+        fit(network, tmp_path, **options)
+    assert all(map(torch.equal, network.state_dict().values(), before))
+
+
+def test_a_checkpoint_of_an_older_version_is_taken(tmp_path):
+    log = fit(model(), tmp_path)
+    for path in tmp_path.glob("step-*/state.json"):
+        body = json.loads(path.read_text())["body"]
+        del body["state"]["settings"]
+        path.write_text(json.dumps({"sha256": checkpoint._digest(body), "body": body}))
+    assert fit(model(), tmp_path) == log

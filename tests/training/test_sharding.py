@@ -2,6 +2,7 @@
 
 import os
 import socket
+from datetime import timedelta
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from ctd_lib.errors import CtdError
 from ctd_lib.training import loop as train
 from ctd_lib.training.engine import Engine
 
-STEPS, ACCUMULATION = 5, 2
+STEPS, ACCUMULATION = 5, 3  # one process has two micro-batches of an update, the other one
 TOKENIZER = toy_models.tokenizer("bert")
 
 
@@ -25,7 +26,7 @@ class Interruption(Exception):
 def text(end: int | None = None):
     """Batches of unequal numbers of labels; the training breaks off before batch `end`."""
     generator = torch.Generator().manual_seed(0)
-    for number in range(STEPS * ACCUMULATION):
+    for number in range(STEPS * ACCUMULATION - 1):  # the last update has one for each process
         if number == end:
             raise Interruption
         ids = torch.randint(5, len(TOKENIZER), (3, 32), generator=generator)
@@ -63,9 +64,10 @@ def one_of_two(rank: int, folder, port: int) -> None:
         "MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "",
     }  # fmt: skip
     processes._use_fsdp = True
+    processes.PATIENCE = timedelta(seconds=60)  # a process out of step fails instead of waiting
     assert processes.sharded()
     with pytest.raises(Interruption):
-        training(folder / "checkpoints", end=7)
+        training(folder / "checkpoints", end=10)
     weights, log = training(folder / "checkpoints")
     torch.save({"weights": weights, "log": list(log)}, folder / f"{rank}.pt")
     shares = Engine(backbone(), None, None, "float32", 1.0, 0.0).trained.parameters()
