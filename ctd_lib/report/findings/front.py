@@ -72,7 +72,7 @@ def _answers(records: pd.DataFrame) -> dict[str, Answer]:
 
 def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, profile: str) -> dict:
     known = {claim.statistic: _text(f"{claim.value:g} ({claim.mark})") for claim in claims}
-    there = bool(answer.by_arch)
+    there, missing = bool(answer.by_arch), PART if answer.verdict == PART else NOT_YET
     low, high = (_text(f"{bound:.1f}") for bound in answer.ours[1:])
     values = [found.value for found in answer.by_arch.values()]
     return {
@@ -80,9 +80,9 @@ def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, prof
         "verdict": answer.verdict,
         "paper, mean": known.get("mean", paper.NOT_AVAILABLE),
         "paper, best": known.get("best", paper.NOT_AVAILABLE),
-        "ours, mean (%)": answer.ours.value if there else NOT_YET,
-        "interval": f"{low} to {high}" if there else NOT_YET,
-        "ours, best (%)": (min if cost else max)(values) if there else NOT_YET,
+        "ours, mean (%)": answer.ours.value if there else missing,
+        "interval": f"{low} to {high}" if there else missing,
+        "ours, best (%)": (min if cost else max)(values) if there else missing,
         "records": profile if there else "-",
     }
 
