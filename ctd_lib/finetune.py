@@ -180,7 +180,8 @@ class _Reader:
 
     def __init__(self, model, task_data, tokenizer, max_length, global_attention, encoded):
         self.data, self.family = task_data, tasks.family(task_data)
-        self.policy, self.policy_name = _global_attention(model, self.family, global_attention)
+        arch = models.arch_of(model)
+        self.policy, self.policy_name = policy_of(arch, self.family, global_attention)
         self.max_length = min(max_length, models.max_length(model.config))
         self.encoded = encoded or encode(task_data, tokenizer, self.max_length)
         self.padding = tokenizer.pad_token_id
@@ -219,9 +220,12 @@ def _score(model: PreTrainedModel, reader: _Reader, batch_size: int, precision: 
     )
 
 
-def _global_attention(model, family, chosen: str | None) -> tuple[str | None, str]:
-    """The policy for `family.collate`, and what the record says of it."""
-    arch = models.arch_of(model)
+def policy_of(arch: str, family, chosen: str | None) -> tuple[str | None, str]:
+    """The policy of global attention for `family.collate`, and what the record says of it.
+
+    Raises:
+        CtdError: the task has no such policy, or the arch no choice.
+    """
     if arch == "longformer":
         policy = tasks.policy(chosen, family.GLOBAL_ATTENTION)
         return policy, policy

@@ -88,13 +88,7 @@ def task_data(p: params.FinetuneParams) -> tasks.TaskData:
 
 def _check(p: params.FinetuneParams, data: tasks.TaskData) -> None:
     """Refuse what does not fit together before anything is trained."""
-    if p.arch == "longformer":
-        tasks.policy(p.global_attention, tasks.family(data).GLOBAL_ATTENTION)
-    elif p.global_attention is not None:
-        raise CtdError(
-            f"global_attention cannot be chosen for arch {p.arch} "
-            f"({finetuning.BUILT_IN[p.arch]}); longformer has the choice."
-        )
+    finetuning.policy_of(p.arch, tasks.family(data), p.global_attention)
     if p.task_distill_weight and p.role == "teacher":
         raise CtdError(
             f"task_distill_weight is {p.task_distill_weight} and role is teacher; only a student "
