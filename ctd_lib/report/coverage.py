@@ -94,7 +94,7 @@ def _budget(row) -> dict:
     found = dict.fromkeys(BUDGET_COLUMNS, "-") | {"stage": row.kind}
     if row.kind == "finetune":
         return found | {
-            "task": row.task + (f" {cells.SYNTHETIC_MARK}" if row.source["synthetic"] else ""),
+            "task": cells.marked(row.task, row.source["synthetic"]),
             "train examples": values["train_examples"],
             "first finetuned on": given.get("first_task") or "-",
             "epochs": given["epochs"],

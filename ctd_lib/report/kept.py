@@ -5,12 +5,12 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ctd_lib import records
+from ctd_lib import ARCHS, records
 from ctd_lib.report import tidy
 from ctd_lib.scores import bootstrap, predictions, where
 
@@ -46,7 +46,7 @@ class Kept(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Teacher and student of one arch on one task."""
+    """Teacher and student of one arch on one task, or the student of the recipe and another."""
 
     task: str
     arch: str
@@ -59,21 +59,35 @@ class Pair(NamedTuple):
 
 
 def pairs(found: pd.DataFrame) -> list[Pair]:
-    """From records, by task and arch: the seeds for which both have kept their predictions."""
+    """From records, teachers beside their students."""
     rows = tidy.select(found, "finetune")
+    return paired(rows[rows.role == "teacher"], rows[rows.role == "student"])
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> list[Pair]:
+    """Rows of finetuning, by task and arch: the seeds of which both kept predictions."""
+    sides = _by_cell(first), _by_cell(second)
     made = []
-    for (task, arch), of_pair in rows[rows.predictions.notna()].groupby(["task", "arch"]):
-        by_role: dict[str, dict] = {"teacher": {}, "student": {}}
-        for row in of_pair.itertuples():
-            by_role[row.role][row.seed] = Kept(row.path, row.predictions)
-        seeds = sorted(by_role["teacher"].keys() & by_role["student"].keys())
+    both = sides[0].keys() & sides[1].keys()
+    for task, arch in sorted(both, key=lambda cell: (cell[0], ARCHS.index(cell[1]))):
+        of_cell = [side[task, arch] for side in sides]
+        seeds = sorted(of_cell[0].keys() & of_cell[1].keys())
         if seeds:
-            first = of_pair.iloc[0]
-            sides = (tuple(by_role[role][seed] for seed in seeds) for role in by_role)
-            made.append(
-                Pair(task, arch, first["values"]["family"], first.source["synthetic"], *sides)
+            row = of_cell[0][seeds[0]]
+            files = (
+                tuple(Kept(rows[seed].path, rows[seed].predictions) for seed in seeds)
+                for rows in of_cell
             )
+            made.append(Pair(task, arch, row.values["family"], row.source["synthetic"], *files))
     return made
+
+
+def _by_cell(rows: pd.DataFrame) -> dict[tuple[str, str], dict[int, Any]]:
+    """Rows with predictions by task and arch, then by seed."""
+    found: dict[tuple[str, str], dict[int, Any]] = {}
+    for row in rows[rows.predictions.notna()].itertuples():
+        found.setdefault((row.task, row.arch), {})[row.seed] = row
+    return found
 
 
 # Tables and figures ask for the same; a file is named by what it holds.
@@ -113,14 +127,18 @@ def _constants(found: predictions.Predictions) -> set:
 
 
 def why_not(compared: bootstrap.Comparison, chance: float) -> str:
-    """In a word or two why no mean builds on a comparison; empty if one may.
-
-    A teacher has learned a task if its whole interval is above `chance`: a student cannot lose what
-    its teacher does not have.
-    """
+    """In a word or two why no mean builds on a comparison; empty if one may."""
     if compared.examples < FEWEST_EXAMPLES:
         return "few examples"
-    return "" if compared.teacher.low > chance else "not learned"
+    return "" if learned(compared, chance) else "not learned"
+
+
+def learned(compared: bootstrap.Comparison, chance: float) -> bool:
+    """Whether the teacher's whole interval is above `chance`.
+
+    A student cannot lose what its teacher does not have.
+    """
+    return compared.teacher.low > chance
 
 
 def shared_scores(found: pd.DataFrame) -> pd.DataFrame:

@@ -10,8 +10,8 @@ import toy_study
 from toy_study import answer, of
 
 from ctd_lib import paths, records
-from ctd_lib.report import findings, kept, paper, systems, tables, tidy
-from ctd_lib.report.findings import common, pairs
+from ctd_lib.report import findings, kept, pairs, paper, systems, tables, tidy
+from ctd_lib.report.findings import common
 from ctd_lib.scores.sampled import Interval
 
 SHORT = ("sst2", "mrpc", "wikigold")

@@ -9,6 +9,7 @@ from ctd_lib.report.figures.costs import latency, memory
 from ctd_lib.report.figures.deploy import pareto
 from ctd_lib.report.figures.growth import memory_over_length, time_over_length
 from ctd_lib.report.figures.overview import headline, retention
+from ctd_lib.report.figures.overview import score_kept as score_kept
 from ctd_lib.report.figures.style import COLOURS as COLOURS
 from ctd_lib.report.figures.style import MARKERS as MARKERS
 from ctd_lib.report.figures.style import STYLE, Drawing, Plot
@@ -20,8 +21,9 @@ LINES = "teacher solid, student dashed; from a star on, a teacher needs less tha
 PLOTS = (
     Plot(headline, "What the student keeps of its teacher's score, at which share of its teacher's "
          "time. Up and to the left is better."),
-    Plot(retention, "Score kept by the student, task by task; on the dotted line nothing is lost. "
-         "A line through a point is its 95 % interval. "
+    Plot(retention, "Score kept by the student, task by task, of teachers that learned the task "
+         "(of all if none did); on the dotted line nothing is lost. A line through a point is its "
+         "95 % interval. "
          f"{tables.SYNTHETIC_NOTE}"),
     Plot(latency, "Median time of one forward over input length: teacher solid, student dashed."),
     Plot(memory, "Peak memory of one forward over input length: teacher solid, student dashed."),

@@ -7,8 +7,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ctd_lib import ARCHS
-from ctd_lib.report import candidates, tables, tidy
+from ctd_lib.report import candidates, tidy
 from ctd_lib.report.figures.style import COLOURS, MARKERS, Drawing, legend
+from ctd_lib.report.tables import cells
 
 AREA = 300
 """Square points of the marker of the model that needs most memory."""
@@ -55,8 +56,8 @@ def _panel(axes: mpl.axes.Axes, part: pd.DataFrame, most: float) -> str:
             )  # fmt: skip
     length = int(part.length.iloc[0])
     tasks = "long" if length > tidy.LONG_CONTEXT else "short"
-    mark = f" {tables.SYNTHETIC_MARK}" if part.synthetic.any() else ""
-    axes.set_title(f"{tasks} tasks{mark}, {length:,} tokens", fontsize="medium")
+    title = cells.marked(f"{tasks} tasks", part.synthetic)
+    axes.set_title(f"{title}, {length:,} tokens", fontsize="medium")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")

@@ -1,11 +1,16 @@
 """Score kept: against time needed, and task by task."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ctd_lib import ARCHS
-from ctd_lib.report import kept, tables, tidy
+from ctd_lib.report import tables
+from ctd_lib.report.figures.forest import Mark, forest
 from ctd_lib.report.figures.style import COLOURS, MARKERS, Drawing, legend
+from ctd_lib.report.pairs import Cell, teacher_and_student
+from ctd_lib.report.tables import cells
 
 
 def headline(records: pd.DataFrame) -> Drawing:
@@ -40,40 +45,14 @@ def headline(records: pd.DataFrame) -> Drawing:
 
 def retention(records: pd.DataFrame) -> Drawing:
     """Score kept per task, with the line at which nothing is lost."""
-    scores = tidy.scores(records)
-    values = tidy.kept_by(scores, ["task", "arch"])
-    compared = {(pair.task, pair.arch): kept.comparison(pair) for pair in kept.pairs(records)}
-    synthetic = set(scores.task[scores.synthetic.astype(bool)])
-    tasks = sorted(scores.task.unique())
-    figure = Figure()
-    axes = figure.subplots()
-    axes.axvline(100, color="#555555", linewidth=1, linestyle=":")
-    words = []
-    for offset, arch in enumerate(ARCHS):
-        found = [(values.get((task, arch)), row) for row, task in enumerate(tasks)]
-        found = [(value, row) for value, row in found if pd.notna(value)]
-        axes.plot(
-            [value for value, _ in found],
-            [row + 0.14 * (offset - 2) for _, row in found],
-            marker=MARKERS[arch],
-            color=COLOURS[arch],
-            linestyle="",
-            label=arch,
-        )
-        for row, task in enumerate(tasks):
-            if sure := compared.get((task, arch)):
-                place = [row + 0.14 * (offset - 2)] * 2
-                axes.plot(sure.retention[1:], place, color=COLOURS[arch], linewidth=1)
-        if found:
-            lowest, highest = (pick(found) for pick in (min, max))
-            words.append(
-                f"{arch} from {lowest[0]:.1f} % on {tasks[lowest[1]]} "
-                f"to {highest[0]:.1f} % on {tasks[highest[1]]}"
-            )
-    marked = [f"{task} {tables.SYNTHETIC_MARK}" if task in synthetic else task for task in tasks]
-    axes.set_yticks(range(len(tasks)), marked)
-    axes.invert_yaxis()
-    axes.set_xlabel("score kept, %")
-    axes.grid(axis="y", visible=False)
-    legend(axes)
-    return Drawing(figure, "Score kept: " + (", ".join(words) or "not run") + ".")
+    return score_kept(teacher_and_student(records), "Score kept in percent")
+
+
+def score_kept(found: Sequence[Cell], what: str) -> Drawing:
+    """Score kept of those cells whose teacher learned the task; of all if there are none."""
+    learned = [cell for cell in found if cell.learned]
+    marks = [
+        Mark(cells.marked(cell.task, cell.synthetic), cell.arch, cell.kept.interval)
+        for cell in learned or found
+    ]
+    return forest(marks, "score kept, %", 100, what)

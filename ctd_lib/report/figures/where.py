@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ctd_lib import ARCHS
-from ctd_lib.report import kept, tables
+from ctd_lib.report import kept
 from ctd_lib.report.figures.style import COLOURS, MARKERS, Drawing, legend
+from ctd_lib.report.tables import cells
 
 
 def positions(records: pd.DataFrame) -> Drawing:
@@ -76,8 +77,7 @@ def _panels(figure: Figure, found: pd.DataFrame) -> Iterator[tuple[mpl.axes.Axes
         axes.remove()
     for axes, task in zip(grid.flat, tasks, strict=False):
         of_task = found[found.task == task]
-        mark = f" {tables.SYNTHETIC_MARK}" if of_task.synthetic.any() else ""
-        axes.set_title(task + mark, fontsize="medium")
+        axes.set_title(cells.marked(task, of_task.synthetic), fontsize="medium")
         yield axes, of_task
     for axes in grid[:, 0]:
         axes.set_ylabel("score")

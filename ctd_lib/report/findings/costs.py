@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from ctd_lib.report import paper, systems, tidy
+from ctd_lib.report.figures.forest import Mark, forest
 from ctd_lib.report.findings.common import (
     UNKNOWN,
     Answer,
@@ -16,7 +17,6 @@ from ctd_lib.report.findings.common import (
     in_percent,
     within,
 )
-from ctd_lib.report.findings.drawings import Mark, forest
 from ctd_lib.report.findings.scores import ALL_CONVERTED, CONVERTED
 from ctd_lib.scores.sampled import Interval
 

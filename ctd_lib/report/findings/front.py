@@ -6,9 +6,9 @@ from dataclasses import replace
 import pandas as pd
 
 from ctd_lib.report import paper
+from ctd_lib.report.figures.forest import Mark, Star, forest
 from ctd_lib.report.findings.common import NOT_YET, OPEN, PART, PROFILE, Answer, Piece
 from ctd_lib.report.findings.costs import time_and_memory
-from ctd_lib.report.findings.drawings import Mark, Star, forest
 from ctd_lib.report.findings.scores import long_documents, short_tasks
 from ctd_lib.scores.sampled import Interval
 

@@ -7,6 +7,8 @@ import pandas as pd
 
 from ctd_lib import ARCHS
 from ctd_lib.report import paper, tidy
+from ctd_lib.report.figures import score_kept
+from ctd_lib.report.figures.forest import Mark, forest
 from ctd_lib.report.findings import recipes
 from ctd_lib.report.findings.common import (
     MEAN,
@@ -24,9 +26,8 @@ from ctd_lib.report.findings.common import (
     in_percent,
     in_points,
 )
-from ctd_lib.report.findings.drawings import Mark, forest
-from ctd_lib.report.findings.pairs import Cell, counting, teacher_and_student
 from ctd_lib.report.kept import FEWEST_EXAMPLES
+from ctd_lib.report.pairs import Cell, counting, teacher_and_student
 from ctd_lib.report.tables import cells
 from ctd_lib.scores.sampled import Sampled, mean, mean_over_tasks
 
@@ -224,7 +225,7 @@ def _kept_row(sampled: Sampled | None) -> dict:
 
 def _piece(name: str, found: list[Cell], title: str) -> Piece:
     """Means over tasks first, then task by task, as table and drawing."""
-    rows, marks = [], []
+    rows = []
     for arch in (ALL_CONVERTED, *ARCHS):
         archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
         sampled = _mean_kept(found, archs)
@@ -233,14 +234,13 @@ def _piece(name: str, found: list[Cell], title: str) -> Piece:
             | {"task": MEAN, "arch": arch, **_kept_row(sampled)}
             | {"counts": cells.several(len(_tasks(found, archs)), "task")}
         )
-    for cell in sorted(found, key=lambda cell: (cell.task, ARCHS.index(cell.arch))):
-        name_of_task = f"{cell.task} {cells.SYNTHETIC_MARK}" if cell.synthetic else cell.task
-        rows.append(_row(cell, name_of_task))
-        marks.append(Mark(name_of_task, cell.arch, cell.kept.interval))
-    drawing = forest(marks, "score kept, %", 100, f"{title}, score kept in percent")
+    for cell in found:
+        rows.append(_row(cell, cells.marked(cell.task, cell.synthetic)))
+    drawing = score_kept(found, f"{title}, score kept in percent")
     return Piece(
         name, f"{title}. {CAPTION}", filled(rows, _COLUMNS), drawing,
-        f"{title}: score kept, with its 95 % interval; on the dotted line nothing is lost.",
+        f"{title}: score kept, with its 95 % interval; on the dotted line nothing is lost. "
+        "Of teachers that learned the task (of all if none did).",
     )  # fmt: skip
 
 

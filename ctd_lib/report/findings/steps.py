@@ -3,6 +3,7 @@
 import pandas as pd
 
 from ctd_lib.report import paper, tidy
+from ctd_lib.report.figures.forest import Mark, forest
 from ctd_lib.report.findings.common import (
     OPEN,
     UNKNOWN,
@@ -16,9 +17,8 @@ from ctd_lib.report.findings.common import (
     in_part,
     in_points,
 )
-from ctd_lib.report.findings.drawings import Mark, forest
-from ctd_lib.report.findings.pairs import Cell, teacher_and_student
 from ctd_lib.report.findings.scores import ALL_CONVERTED, CONVERTED, FEWEST_TASKS
+from ctd_lib.report.pairs import Cell, teacher_and_student
 from ctd_lib.report.tables import cells
 from ctd_lib.scores.sampled import Sampled, mean, mean_over_tasks, percent
 

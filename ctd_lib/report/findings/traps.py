@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ctd_lib.report import paper
+from ctd_lib.report.figures.forest import Mark, forest
 from ctd_lib.report.findings.common import (
     FAILS,
     NOT_YET,
@@ -18,8 +19,7 @@ from ctd_lib.report.findings.common import (
     in_part,
     in_score,
 )
-from ctd_lib.report.findings.drawings import Mark, forest
-from ctd_lib.report.findings.pairs import Cell, recipe_and_variant
+from ctd_lib.report.pairs import Cell, recipe_and_variant
 from ctd_lib.report.tables import cells
 from ctd_lib.scores.sampled import Interval, mean, mean_over_tasks
 

@@ -25,7 +25,7 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
                 kept_of_teacher = "-"  # of a teacher that scores 0
             rows.append(
                 {
-                    "task": cells.marked(task, of_task),
+                    "task": cells.marked(task, of_task.synthetic),
                     "group": of_task.group.iloc[0],
                     "metric": of_task.metric.iloc[0],
                     "arch": arch,
@@ -92,7 +92,7 @@ def _cut(row) -> dict:
         # A cut text may still tell its class: nothing is known of what the rest would have told.
         bound = paper.NOT_AVAILABLE
     return {
-        "task": row.task + (f" {cells.SYNTHETIC_MARK}" if row.source["synthetic"] else ""),
+        "task": cells.marked(row.task, row.source["synthetic"]),
         "read up to (tokens)": values["max_length"],
         "test examples": values["test_examples"],
         "cut": values["truncated_examples"],
@@ -111,7 +111,7 @@ def sources(records: pd.DataFrame) -> pd.DataFrame:
     for row in records[records.kind == "finetune"].itertuples():
         source = row.source
         rows[row.task, source["name"]] = {
-            "task": row.task + (f" {cells.SYNTHETIC_MARK}" if source["synthetic"] else ""),
+            "task": cells.marked(row.task, source["synthetic"]),
             "data": source["name"],
             "kind": "synthetic" if source["synthetic"] else "real",
             "licence": registry.licence(row.task, source["licence"]),

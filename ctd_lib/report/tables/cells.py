@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 NOT_RUN = "not run"
@@ -42,9 +43,9 @@ def complete(rows: Iterable[dict], columns: Iterable[str] = ("result",)) -> pd.D
     return frame.where(frame.notna(), NOT_RUN)
 
 
-def marked(name: str, of_it: pd.DataFrame) -> str:
+def marked(name: str, synthetic: bool | pd.Series) -> str:
     """A name, with the mark if any of its data is synthetic."""
-    return f"{name} {SYNTHETIC_MARK}" if of_it.synthetic.any() else name
+    return f"{name} {SYNTHETIC_MARK}" if np.any(synthetic) else name
 
 
 def several(count: int, what: str) -> str:

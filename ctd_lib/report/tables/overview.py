@@ -21,16 +21,14 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
     for arch, teacher, student in tidy.pairs(timings, length):
         of_arch = shared[shared.arch == arch]
         mib = [tidy.at(timings, arch, r, memory_length).mib for r in ("teacher", "student")]
-        by_group = {
-            f"{cells.marked(group, shared[shared.group == group])} (%)": tidy.mean_kept(
-                of_arch[of_arch.group == group]
-            )
-            for group in tidy.GROUPS
-        }
+        by_group = {}
+        for group in tidy.GROUPS:
+            name = cells.marked(group, shared.synthetic[shared.group == group])
+            by_group[f"{name} (%)"] = tidy.mean_kept(of_arch[of_arch.group == group])
         rows.append(
             {
                 "arch": arch,
-                f"{cells.marked('score kept', shared)} (%)": tidy.mean_kept(of_arch),
+                f"{cells.marked('score kept', shared.synthetic)} (%)": tidy.mean_kept(of_arch),
                 "95 % interval": _interval(
                     [compared.get((arch, task)) for task in of_arch.task.unique()]
                 ),

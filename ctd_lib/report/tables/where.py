@@ -43,7 +43,7 @@ def _bins(records: pd.DataFrame, by: str, heading: str, *edges: tuple[int, ...])
     ]  # fmt: skip
     rows = (
         dict(zip(columns, (
-            f"{row.task} {cells.SYNTHETIC_MARK}" if row.synthetic else row.task, row.bin, row.arch,
+            cells.marked(row.task, row.synthetic), row.bin, row.arch,
             row.items, row.teacher, row.student, row.difference, row.low, row.high,
             cells.verdict(row.low, row.high),
         ), strict=True))

@@ -1,4 +1,4 @@
-"""Scores of two models on the same test examples, with their resamples, for all findings."""
+"""Scores of two models on the same test examples, with their resamples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +38,11 @@ class Cell:
         return self.comparison.kept
 
     @property
+    def learned(self) -> bool:
+        """Whether the first has learned the task, so that the second can lose something."""
+        return kept.learned(self.comparison, self.chance)
+
+    @property
     def counts(self) -> bool:
         """Whether a verdict may build on it: real data, enough of it, learned by the first."""
         return not self.why_not
@@ -55,16 +60,13 @@ def teacher_and_student(records: pd.DataFrame) -> list[Cell]:
 
     Cells of one task draw the same examples in the same resamples, if they have as many seeds.
     """
-    rows = tidy.select(records, "finetune")
-    sides = (_sides(rows[rows.role == role]) for role in ("teacher", "student"))
-    return _cells(*sides, _groups(records))
+    return _cells(kept.pairs(records), records)
 
 
 def recipe_and_variant(records: pd.DataFrame, variant: str, role: str = "student") -> list[Cell]:
     """The recipe's model beside that of a variant: one cell per task and arch."""
-    recipe, other = (tidy.select(records, "finetune", name) for name in ("", variant))
-    sides = (_sides(rows[rows.role == role]) for rows in (recipe, other))
-    return _cells(*sides, _groups(records))
+    found = (tidy.select(records, "finetune", name) for name in ("", variant))
+    return _cells(kept.paired(*(rows[rows.role == role] for rows in found)), records)
 
 
 def counting(found: Sequence[Cell], archs: Sequence[str]) -> list[Cell]:
@@ -78,36 +80,15 @@ def counting(found: Sequence[Cell], archs: Sequence[str]) -> list[Cell]:
     ]
 
 
-def _groups(records: pd.DataFrame) -> dict[str, str]:
-    """The paper's group of each task."""
+def _cells(found: Sequence[kept.Pair], records: pd.DataFrame) -> list[Cell]:
+    """Those of pairs that answered the same examples."""
     scores = tidy.scores(records)
-    return dict(zip(scores.task, scores.group, strict=True))
-
-
-def _sides(rows: pd.DataFrame) -> dict[tuple[str, str], dict]:
-    """Rows with predictions by arch and task, then by seed."""
-    found: dict[tuple[str, str], dict] = {}
-    for row in rows[rows.predictions.notna()].itertuples():
-        found.setdefault((row.arch, row.task), {})[row.seed] = row
-    return found
-
-
-def _cells(first: dict, second: dict, groups: dict[str, str]) -> list[Cell]:
+    groups = dict(zip(scores.task, scores.group, strict=True))
     made = []
-    for arch, task in first.keys() & second.keys():
-        sides = first[arch, task], second[arch, task]
-        seeds = sorted(sides[0].keys() & sides[1].keys())
-        if not seeds:
-            continue
-        row = sides[0][seeds[0]]
-        files = (
-            tuple(kept.Kept(side[seed].path, side[seed].predictions) for seed in seeds)
-            for side in sides
-        )
-        synthetic = row.source["synthetic"]
-        pair = kept.Pair(task, arch, row.values["family"], synthetic, *files)
-        comparison = kept.comparison(pair)
-        if comparison is not None:
+    for pair in found:
+        if comparison := kept.comparison(pair):
             chance = kept.chance(pair.teachers[0], comparison.metric)
-            made.append(Cell(arch, task, groups[task], synthetic, comparison, chance))
-    return sorted(made, key=lambda cell: (cell.task, cell.arch))
+            made.append(
+                Cell(pair.arch, pair.task, groups[pair.task], pair.synthetic, comparison, chance)
+            )
+    return made

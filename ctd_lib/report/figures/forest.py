@@ -1,4 +1,4 @@
-"""One drawing for all findings: values with their intervals, row by row, an arch a marker."""
+"""Values with their intervals, row by row, an arch a marker: the figure of scores and findings."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from ctd_lib import ARCHS
-from ctd_lib.report.figures import COLOURS, MARKERS, Drawing
-from ctd_lib.report.findings.common import NOT_YET
+from ctd_lib.report.figures.style import COLOURS, MARKERS, Drawing
 from ctd_lib.scores.sampled import Interval
 
 SPREAD = 0.14
 """Between the archs of one row."""
+EMPTY = "not run yet"
 
 
 class Mark(NamedTuple):
@@ -53,8 +53,9 @@ def forest(
     figure = Figure(figsize=(4.6, 2.2 + height) if narrow else (7.2, 1.2 + height))
     axes = figure.subplots()
     if not marks:
-        axes.text(0.5, 0.5, NOT_YET, transform=axes.transAxes, ha="center")
-        return Drawing(figure, f"{what}: {NOT_YET}.")
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, EMPTY, transform=axes.transAxes, ha="center")
+        return Drawing(figure, f"{what}: {EMPTY}.")
     axes.axvline(reference, color="#555555", linewidth=1, linestyle=":")
     labelled = set()
     for mark in marks:
