@@ -102,7 +102,7 @@ def test_a_handful_of_documents_counts_for_nothing(load_study):
     found = findings.long_documents(load_study(made))
     frame = of(found, "finding_long_documents").set_index(["task", "arch"])
     assert frame.loc[("sec-filings", "lsg"), "counts"] == "no, few examples"
-    assert answer(found, "long-ner").because.endswith("tasks that count: litbank")
+    assert answer(found, "long-ner").because.endswith("tasks that count: litbank (2 are needed)")
     assert "sec-filings" not in set(kept.shared_scores(load_study(made)).task)
     assert answer(found, "long-ner").verdict == common.OPEN
 

@@ -159,10 +159,33 @@ def test_only_seeds_of_both_roles_are_compared(load):
     second = copy.deepcopy(made[0])
     second["params"]["seed"] = 1
     second["artifact"] += "-seed1"
-    [pair] = kept.pairs(load([*made, second]))
+    second["values"]["score"] = 0.1
+    found = load([*made, second])
+    [pair] = kept.pairs(found)
     assert (pair.task, pair.arch, len(pair.teachers), len(pair.students)) == (
         "press-qa", "full", 1, 1,
     )  # fmt: skip
+    row = tables.scores(found).set_index("arch").loc["full"]
+    for one in made:
+        assert row[f"{one['params']['role']} (score)"] == one["values"]["score"]
+    assert row["seeds"] == 1
+
+
+def test_how_far_a_seed_moves_a_score(load):
+    made = of(toy_records.make(), "finetune", arch="lsg", role="student", task="conll2003")
+    for seed, score in ((1, 0.2), (2, 0.45)):
+        another = copy.deepcopy(made[0])
+        another["params"]["seed"] = seed
+        another["artifact"] += f"-seed{seed}"
+        another["values"]["score"] = score
+        made.append(another)
+    made[0]["values"]["score"] = 0.3
+    others = of(toy_records.make(), "finetune", arch="full")
+    [row] = tables.training_noise(load(made + others)).to_dict("records")
+    assert row == {
+        "task": "conll2003", "model": "student", "arch": "lsg", "seeds": 3,
+        "lowest (score)": 0.2, "highest (score)": 0.45, "apart (score)": pytest.approx(0.25),
+    }  # fmt: skip
 
 
 def test_where_it_is_lost(load):

@@ -20,7 +20,8 @@ LINES = "teacher solid, student dashed; from a star on, a teacher needs less tha
 
 PLOTS = (
     Plot(headline, "What the student keeps of its teacher's score, at which share of its teacher's "
-         "time. Up and to the left is better."),
+         "time. Up and to the left is better. A line through a point is the 95 % interval of "
+         "the score kept."),
     Plot(retention, "Score kept by the student, task by task, of teachers that learned the task "
          "(of all if none did); on the dotted line nothing is lost. A line through a point is its "
          "95 % interval. "

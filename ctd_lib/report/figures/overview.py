@@ -21,7 +21,7 @@ def headline(records: pd.DataFrame) -> Drawing:
     figure = Figure()
     axes = figure.subplots()
     axes.axhline(100, color="#555555", linewidth=1, linestyle=":")
-    words = []
+    words, intervals = [], tables.kept_intervals(records)
     for arch in ARCHS:
         if pd.isna(kept[arch]) or pd.isna(change[arch]):
             words.append(f"{arch} not run")
@@ -35,10 +35,14 @@ def headline(records: pd.DataFrame) -> Drawing:
             markersize=11,
             label=arch,
         )
+        if arch in intervals:
+            axes.plot(
+                [100 + change[arch]] * 2, intervals[arch][1:], color=COLOURS[arch], linewidth=1
+            )
         words.append(f"{arch} {kept[arch]:.1f} % at {100 + change[arch]:.1f} %")
     axes.set_xlabel("time of the student, % of its teacher's")
     axes.set_ylabel("score kept, %")
-    axes.margins(0.15)
+    axes.margins(0.4, 0.15)
     legend(axes)
     return Drawing(figure, "Score kept at share of the teacher's time: " + ", ".join(words) + ".")
 

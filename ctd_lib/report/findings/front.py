@@ -55,7 +55,8 @@ def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
         "What the student has of its teacher; ours: mean over the converted archs. Scores: small "
         "trained models, with the 95 % interval over tasks and test examples. Time and memory: one "
         "forward of models of the paper's size in float32, our implementation; from the lowest to "
-        "the highest bound of any arch.",
+        "the highest bound of any arch. Best: of one arch; a weak teacher's score is easily kept. "
+        "V: read in a primary source; S: in a second-hand summary.",
         pd.DataFrame(rows),
         drawing,
         "Student in percent of its teacher. Scores: to the right is better; time and memory: to "

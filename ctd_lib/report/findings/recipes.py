@@ -122,9 +122,11 @@ def trials(records: pd.DataFrame, variants: Sequence[str], arch: str = "longform
 
 
 def _best(name: str, found: Sequence[Trial], rivals: Sequence[str]) -> Answer:
+    one = len(rivals) == 1
     rule = (
-        f"holds where each of {', '.join(rivals)} lowers the mean score over "
-        f"{', '.join(PROBES)}, by the whole interval; does not hold where one of them raises it"
+        f"holds where {'' if one else 'each of '}{', '.join(rivals)} lowers the mean score over "
+        f"{', '.join(PROBES)}, by the whole interval; does not hold where "
+        f"{'it' if one else 'one of them'} raises it"
     )
     answer = Answer(paper.STATEMENTS[name], rule)
     changes = {trial.variant: trial.change for trial in found if trial.variant in rivals}

@@ -117,7 +117,7 @@ def lsg(records: pd.DataFrame) -> Outcome:
     rows = [
         {
             "LSG minus": arch,
-            "tasks": len(_shared(found, "lsg", arch)) or None,
+            "over": ", ".join(ours.task for ours, _ in _shared(found, "lsg", arch)) or None,
             "change (points)": sampled.value if sampled else None,
             **bounds(sampled.interval if sampled else UNKNOWN, "change", "points"),
             "LSG is": cells.verdict(*sampled.interval[1:]) if sampled else None,
@@ -173,8 +173,14 @@ def _keeps(name: str, found: Sequence[Cell], bound: float) -> Answer:
     tasks = _tasks(found, CONVERTED)
     verdict = at_least(interval, bound) if len(tasks) >= FEWEST_TASKS else OPEN
     alone = {arch: _mean_kept(found_by_all, (arch,)).interval for arch in CONVERTED}
-    because = f"mean score kept {in_percent(interval)}, tasks that count: {', '.join(tasks)}"
+    because = f"mean score kept {in_percent(interval)}, {_built_on(tasks)}"
     return Answer(answer.statement, rule, verdict, because, interval, alone)
+
+
+def _built_on(tasks: Sequence[str]) -> str:
+    """The tasks of a mean, and that they are too few for a verdict where they are."""
+    few = f" ({FEWEST_TASKS} are needed)" if len(tasks) < FEWEST_TASKS else ""
+    return f"tasks that count: {', '.join(tasks)}{few}"
 
 
 def _more(long: Sequence[Cell], short: Sequence[Cell]) -> Sampled | None:
@@ -192,11 +198,10 @@ def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
     answer = Answer(paper.STATEMENTS["long-qa-more"], rule)
     if more is None:
         return answer
-    enough = all(
-        len(_tasks(groups[group], CONVERTED)) >= FEWEST_TASKS
-        for group in (tidy.LONG_QA, tidy.SHORT)
-    )
-    because = f"difference {in_points(more.interval)}"
+    tasks = {group: _tasks(groups[group], CONVERTED) for group in (tidy.LONG_QA, tidy.SHORT)}
+    enough = all(len(of_group) >= FEWEST_TASKS for of_group in tasks.values())
+    on = "; ".join(f"{group}, {_built_on(of_group)}" for group, of_group in tasks.items())
+    because = f"difference {in_points(more.interval)}; {on}"
     verdict = at_most(more.interval, 0) if enough else OPEN
     return Answer(answer.statement, rule, verdict, because, more.interval)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from ctd_lib import ARCHS, paths, records
 from ctd_lib.errors import CtdError
 from ctd_lib.report import fragments, scaling, systems, tidy
-from ctd_lib.report.tables.by_task import glue, scores, sources, truncation
+from ctd_lib.report.tables.by_task import glue, scores, sources, training_noise, truncation
 from ctd_lib.report.tables.cells import NOISE, SYNTHETIC_MARK, SYNTHETIC_NOTE, Table
 from ctd_lib.report.tables.cells import NOT_RUN as NOT_RUN
 from ctd_lib.report.tables.costs import latency, memory, parameters
@@ -25,6 +25,7 @@ from ctd_lib.report.tables.measured import (
     workloads,
 )
 from ctd_lib.report.tables.overview import claims, effects, headline
+from ctd_lib.report.tables.overview import kept_intervals as kept_intervals
 from ctd_lib.report.tables.savings import (
     against_public,
     against_teacher,
@@ -47,10 +48,13 @@ TABLES = (
           "there are none), with its 95 % interval over tasks, test examples and seeds. "
           "Time and memory: one forward at the length named. M: million parameters."),
     Table(claims, "The numbers of the paper that are known, and those of this profile's own "
-          "models, which are smaller than the paper's."),
+          "models, which are smaller than the paper's: in time and memory too. The verdicts on "
+          "time and memory belong to models of the paper's size, on the first page."),
     Table(scores, "Scores of teacher and student on the test split, task by task; the score kept "
           "with its 95 % interval by paired bootstrap over test examples and seeds. "
           f"'{NOISE}': the interval of the difference holds 0."),
+    Table(training_noise, "Scores of one model and task by several seeds of finetuning: how far "
+          "apart the draw alone puts them."),
     Table(glue, "GLUE: mean of a task's scores on its whole official dev part, and the mean over "
           "all eight tasks, without WNLI, where all were run."),
     Table(truncation, "What was cut off the test examples, and the score that a model without "
@@ -69,10 +73,13 @@ TABLES = (
           "configurations of teachers and students."),
     Table(effects, "Change by conversion (full teacher to converted teacher) and by distillation "
           "(converted teacher to student, in percent of the converted teacher's), apart; in "
-          "percent of the full teacher's score it is on the page of that finding."),
-    Table(conversion, "Conversion: what happened to the tensors, the masked-LM loss on held-out "
-          "text, and how far a converted model is from its backbone on a short input."),
-    Table(training, "Masked-LM loss on held-out text through pretraining and distillation."),
+          "percent of the full teacher's score, with the full student's, it is on the page of "
+          "that finding."),
+    Table(conversion, "Conversion: what happened to the tensors, and on inputs of the length "
+          "named the masked-LM loss on held-out text and how far a converted model is from its "
+          "backbone. Longer inputs have other losses, in the table of training."),
+    Table(training, "Masked-LM loss on held-out text of the profile's full length, through "
+          "pretraining and distillation."),
     Table(against_teacher, "Time of one forward and peak memory, teacher and student of the "
           "paper's shapes, with the 95 % interval of the change in time; the paper's mean and "
           "best, as far as they are known.", systems.KIND),

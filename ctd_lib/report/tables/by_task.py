@@ -20,6 +20,9 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
     for task, of_task in all_scores.groupby("task", sort=True):
         for arch in ARCHS:
             found = of_task[of_task.arch == arch]
+            # The score kept is of the seeds that both have; the scores beside it are of the same.
+            both = found.dropna(subset=["teacher", "student"])
+            found = found if both.empty else both
             kept_of_teacher = tidy.kept_by(found, "task").mean()
             if pd.isna(kept_of_teacher) and (task, arch) in compared:
                 kept_of_teacher = "-"  # of a teacher that scores 0
@@ -39,6 +42,31 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return cells.complete(rows)
+
+
+def training_noise(records: pd.DataFrame) -> pd.DataFrame:
+    """How far scores of one model and task lie apart by the seed of finetuning alone."""
+    rows = []
+    found = tidy.select(records, "finetune")
+    by_model = found.assign(score=[values["score"] for values in found["values"]]).groupby(
+        ["task", "role", "arch"]
+    )
+    for (task, role, arch), of_model in by_model:
+        if of_model.seed.nunique() > 1:
+            score = of_model.score
+            rows.append(
+                {
+                    "task": cells.marked(task, [s["synthetic"] for s in of_model.source]),
+                    "model": role,
+                    "arch": arch,
+                    "seeds": of_model.seed.nunique(),
+                    "lowest (score)": score.min(),
+                    "highest (score)": score.max(),
+                    "apart (score)": score.max() - score.min(),
+                }
+            )
+    rows.sort(key=lambda row: (row["task"], row["model"] == "student", ARCHS.index(row["arch"])))
+    return cells.complete(rows, ("task", "model", "arch", "seeds", "apart (score)"))
 
 
 def _interval(found: Comparison | None) -> dict:

@@ -43,7 +43,7 @@ def complete(rows: Iterable[dict], columns: Iterable[str] = ("result",)) -> pd.D
     return frame.where(frame.notna(), NOT_RUN)
 
 
-def marked(name: str, synthetic: bool | pd.Series) -> str:
+def marked(name: str, synthetic: bool | Iterable[bool]) -> str:
     """A name, with the mark if any of its data is synthetic."""
     return f"{name} {SYNTHETIC_MARK}" if np.any(synthetic) else name
 

@@ -15,9 +15,9 @@ def conversion(records: pd.DataFrame) -> pd.DataFrame:
         "tiled": "tiled",
         "new": "new",
         "dropped": "dropped",
+        "compared at (tokens)": "parity_length",
         "loss, backbone (nats)": "mlm_loss_before",
         "loss, converted (nats)": "mlm_loss_after",
-        "compared at (tokens)": "parity_length",
         "largest difference": "parity_max_abs_diff",
     }
     return cells.complete(_by_arch(records, "convert", fields))

@@ -7,15 +7,14 @@ import pandas as pd
 from ctd_lib import ARCHS
 from ctd_lib.report import kept, paper, tidy
 from ctd_lib.report.tables import cells
-from ctd_lib.scores.bootstrap import Comparison
-from ctd_lib.scores.sampled import mean_over_tasks
+from ctd_lib.scores.sampled import Interval, mean_over_tasks
 
 
 def headline(records: pd.DataFrame) -> pd.DataFrame:
     """One row per arch: score kept, time, memory, parameters; then the paper's mean and best."""
     shared, timings = kept.shared_scores(records), tidy.timings(records)
     length, memory_length = tidy.headline_length(timings), tidy.headline_length(timings, "mib")
-    compared = {(pair.arch, pair.task): kept.comparison(pair) for pair in kept.pairs(records)}
+    intervals = kept_intervals(records)
     means = shared.groupby(["arch", "task"])[["teacher", "student"]].mean()
     rows = []
     for arch, teacher, student in tidy.pairs(timings, length):
@@ -29,9 +28,7 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
             {
                 "arch": arch,
                 f"{cells.marked('score kept', shared.synthetic)} (%)": tidy.mean_kept(of_arch),
-                "95 % interval": _interval(
-                    [compared.get((arch, task)) for task in of_arch.task.unique()]
-                ),
+                "95 % interval": _said(intervals.get(arch)),
                 "score, of full's teacher (%)": _of_full(means, arch),
                 **by_group,
                 f"teacher at {length} (ms)": teacher.ms,
@@ -54,12 +51,21 @@ def _of_full(means: pd.DataFrame, arch: str) -> float | None:
     return (100 * means.loc[arch].student / means.loc["full"].teacher).mean()
 
 
-def _interval(comparisons: list[Comparison | None]) -> str | None:
-    """Of the mean score kept; None unless every task of it has one."""
-    if not comparisons or None in comparisons:
+def kept_intervals(records: pd.DataFrame) -> dict[str, Interval]:
+    """Of the headline's mean score kept, by arch, where every task of the mean has one."""
+    compared = {(pair.arch, pair.task): kept.comparison(pair) for pair in kept.pairs(records)}
+    made = {}
+    for arch, of_arch in kept.shared_scores(records).groupby("arch"):
+        found = [compared.get((arch, task)) for task in of_arch.task.unique()]
+        if None not in found:
+            made[arch] = mean_over_tasks([one.kept for one in found]).interval
+    return made
+
+
+def _said(found: Interval | None) -> str | None:
+    if found is None:
         return None
-    _, low, high = mean_over_tasks([found.kept for found in comparisons]).interval
-    return cells.UNBOUNDED if pd.isna(low) else f"{low:.1f} to {high:.1f}"
+    return cells.UNBOUNDED if pd.isna(found.low) else f"{found.low:.1f} to {found.high:.1f}"
 
 
 def claims(records: pd.DataFrame) -> pd.DataFrame:
