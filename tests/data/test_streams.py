@@ -123,12 +123,25 @@ def test_the_hub_is_asked_for_configuration_and_split(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", stand_in)
     monkeypatch.setattr(runtime, "hub_answers", lambda: True)
-    stream = _stream("hub:org/name?config=en&revision=v1&split=train&column=content&join=2")
+    stream = _stream(
+        "hub:org/name?config=en&data_dir=part&revision=v1&split=train&column=content&join=2"
+    )
     assert asked == {
-        "path": "org/name", "name": "en", "revision": "v1", "split": "train", "streaming": True,
+        "path": "org/name", "name": "en", "data_dir": "part", "revision": "v1", "split": "train",
+        "streaming": True,
     }  # fmt: skip
     read = itertools.islice(stream.training([0])(None), 30)
     assert collections.Counter(_words(ids for _, ids in read)) == {"a b c d": 30}
+
+
+def test_a_folder_of_the_parquet_branch_is_a_configuration(tmp_path):
+    """In the layout of that branch, where a cut part of a large data set is `partial-train`."""
+    for language in ("en", "de"):
+        folder = tmp_path / language / "partial-train"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"text": [language] * 3}), folder / "0000.parquet")
+    rows = datasets.load_dataset(str(tmp_path), data_dir="en", split="train", streaming=True)
+    assert [row["text"] for row in rows] == ["en"] * 3
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,9 @@ def test_another_field_can_hold_the_text(tmp_path):
 
 def test_hub_options(monkeypatch):
     monkeypatch.setattr(runtime, "hub_answers", lambda: True)
-    corpus = texts.parse("hub:oscar-corpus/oscar?config=unshuffled_deduplicated_en&split=train")
-    assert corpus.source.name == "oscar-corpus/oscar"
-    assert (corpus.config, corpus.split, corpus.column) == (
-        "unshuffled_deduplicated_en", "train", "text"
-    )  # fmt: skip
+    corpus = texts.parse("hub:wikimedia/wikipedia?config=20231101.en&split=train")
+    assert corpus.source.name == "wikimedia/wikipedia"
+    assert (corpus.config, corpus.split, corpus.column) == ("20231101.en", "train", "text")
     assert texts.is_streamed(corpus)
 
 
