@@ -67,11 +67,17 @@ def build(arch, kind, shape, positions):
     raise ValueError(f"no arch is called {arch}")
 
 
-def set_segments(model, length):
-    """transformers' Nystromformer uses its landmarks only if it is told the length of its input."""
+def prepare(model, length):
+    """Let a model of transformers run at any length the pattern that its arch is published with.
+
+    Its Nystromformer uses landmarks only if it is told the length of its input. Its Big Bird goes
+    over to full attention at an input too short for its blocks, and stays there.
+    """
     for module in model.modules():
         if hasattr(module, "seq_len") and hasattr(module, "num_landmarks"):
             module.seq_len = length
+        if type(module).__name__ == "BigBirdModel":
+            module.set_attention_type("block_sparse")
 
 
 class Memory:
@@ -177,7 +183,7 @@ def main():
                 answer = matmul(args.device)
             else:
                 if args.kind == "transformers":
-                    set_segments(model, request["length"])
+                    prepare(model, request["length"])
                 answer = run(model, args.device, **request)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}

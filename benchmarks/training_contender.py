@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 import transformers
-from contender import DTYPES, Memory, set_segments
+from contender import DTYPES, Memory, prepare
 
 from ctd_lib import attention, distill
 from ctd_lib.distillation.student import layer_map, student_from_teacher
@@ -121,8 +121,8 @@ def main():
             attention.install(teacher)
         student = student_from_teacher(teacher, layer_map(given.layers, given.layers // 2))
         if given.kind == "plain":
-            set_segments(teacher, given.length)
-            set_segments(student, given.length)
+            prepare(teacher, given.length)
+            prepare(student, given.length)
         tokenizer = Tokenizer(given.vocabulary)
         if given.kind == "ours":
             teacher = frozen(teacher, given.dtype)
