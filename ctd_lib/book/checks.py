@@ -77,7 +77,8 @@ def prepare(profile: str) -> None:
 def _pack_records(profile: str) -> None:
     """The records behind the book's numbers in one archive; the same records, the same bytes."""
     target = paths.book_generated() / "records.zip"
-    folders = [paths.results(name) for name in (*_profiles(profile), benchmarks.FOLDER)]
+    names = (*_profiles(profile), benchmarks.FOLDER, tables.WALK)
+    folders = [paths.results(name) for name in names]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(path for folder in folders for path in folder.glob("*.json")):
             name = f"{path.parent.name}/{path.name}"

@@ -19,6 +19,8 @@ from ctd_lib.report import figures, fragments, scaling, systems, tables
 FOLDER = "benchmarks"
 OURS = ("ours",)
 PUBLIC = ("transformers", "lsg-converter")
+LANDMARKS = "Nystromformer with landmarks on"
+"""How `benchmarks/contender.py` runs transformers': as published it computes full attention."""
 
 
 def rows(script: str = "attention") -> pd.DataFrame:
@@ -43,9 +45,9 @@ def rows(script: str = "attention") -> pd.DataFrame:
 def _named(row: dict, provenance: dict, file: str) -> dict:
     """A row with its file, and the machine and commit of that or, where it is older, its own."""
     provenance = row.get("provenance", provenance)
-    host = provenance["host"]
-    machine, commit = host["gpu"] or host["cpu"], (provenance["commit"] or "none")[:8]
-    return row | {"file": file, "machine": machine, "measured": f"{machine}, commit {commit}"}
+    machine = provenance["host"]["gpu"] or provenance["host"]["cpu"]
+    measured = f"{machine}, commit {systems.commit(provenance)}"
+    return row | {"file": file, "machine": machine, "measured": measured}
 
 
 def attention(rows: pd.DataFrame) -> pd.DataFrame:
@@ -207,9 +209,10 @@ def speed(rows: pd.DataFrame) -> figures.Drawing:
 TABLES = (
     tables.Table(attention, "One forward, or one forward and backward (training), of the base "
                  "shape: hidden size 768, 12 heads, batch 1. Public: transformers' own, for LSG "
-                 "lsg-converter's. Full: transformers' full attention through SDPA. Ratios are of "
-                 "times, with the range over the rounds."),
-    tables.Table(crossover, "From which length on an arch is faster than full attention."),
+                 f"lsg-converter's; {LANDMARKS}. Full: transformers' full attention through SDPA. "
+                 "Ratios are of times, with the range over the rounds."),
+    tables.Table(crossover, "From which length on an arch is faster than full attention. "
+                 f"Public: {LANDMARKS}."),
     tables.Table(replacement, "A student as it can be had here, against the public teacher that it "
                  "replaces."),
 )  # fmt: skip
@@ -238,7 +241,10 @@ def write_all() -> dict[str, pd.DataFrame]:
         fragments.write_table(table.name, table.caption, built[table.name], FOLDER, note)
     with mpl.rc_context(figures.STYLE):
         drawing = speed(found)
-        caption = "Time of one forward over input length, float32: ours solid, public dashed."
+        caption = (
+            "Time of one forward over input length, float32: ours solid, public dashed; "
+            f"{LANDMARKS}."
+        )
         fragments.write_figure("speed", caption, drawing.figure, drawing.alt, FOLDER)
     return built
 

@@ -102,7 +102,8 @@ def compare(profile: str) -> Drift:
     found = _load(profile)
     reference = _read(profile)
     if reference is None:
-        return Drift(_table([]), f"No reference of the profile {profile} is there yet.")
+        account = f"No reference of the profile {profile} is there yet."
+        return Drift(_table([], nothing="not compared"), account)
     now, then = numbers(found), reference["records"]
     examples = {
         _identity(row): row.values["test_examples"]
@@ -195,8 +196,8 @@ def _row(name: str, what: str, quantity: str = "-", *values: float) -> dict:
     return {"record": name, "what": what, "number": quantity} | columns
 
 
-def _table(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame(rows or [_row("nothing moved", "-")])
+def _table(rows: list[dict], nothing: str = "nothing moved") -> pd.DataFrame:
+    return pd.DataFrame(rows or [_row(nothing, "-")])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,7 +15,8 @@ from ctd_lib.report import tidy
 from ctd_lib.scores import bootstrap, predictions, where
 
 LOST_COLUMNS = (
-    "task", "arch", "synthetic", "bin", "items", "teacher", "student", "difference", "low", "high",
+    "task", "arch", "synthetic", "bin", "examples", "items", "teacher", "student", "difference",
+    "low", "high",
 )  # fmt: skip
 FEWEST_EXAMPLES = 10
 """Of a test part: resamples of fewer tell little of how far a score could lie elsewhere."""

@@ -80,6 +80,15 @@ def counting(found: Sequence[Cell], archs: Sequence[str]) -> list[Cell]:
     ]
 
 
+def ran(found: Sequence[Cell], archs: Sequence[str]) -> list[str]:
+    """The tasks of real data that each of these archs ran, whether they count or not."""
+    by_task: dict[str, set[str]] = {}
+    for cell in found:
+        if not cell.synthetic:
+            by_task.setdefault(cell.task, set()).add(cell.arch)
+    return sorted(task for task, there in by_task.items() if there >= set(archs))
+
+
 def _cells(found: Sequence[kept.Pair], records: pd.DataFrame) -> list[Cell]:
     """Those of pairs that answered the same examples."""
     scores = tidy.scores(records)

@@ -27,8 +27,11 @@ ORDER = {
     "arch": ARCHS,
     "role": ("teacher", "student", "reference"),
 }
-NOTED = ("machine", "weights")
-"""Columns that tables have only where they tell rows apart."""
+NOTED = ("weights",)
+"""Columns that tables have only where they tell rows apart.
+
+The machine always stays: `note` names all machines of the records, a table may have rows of one.
+"""
 _IDENTITY = [
     "machine", "system", "arch", "role", "implementation", "weights", "dtype", "layers", "length",
     "batch_size", "workload",
@@ -39,11 +42,12 @@ _NUMBERS = (
     "ms", "low", "high", "p5", "p95", "tokens_per_second", "documents_per_second", "mib",
     "own_mib", "baseline_mib", "parameters", "flops", "peak_share", "price_per_hour",
 )  # fmt: skip
-_COLUMNS = (*_IDENTITY, "by", "repeats", *_NUMBERS, "extended", "error", "record", "commit")
+_COLUMNS = (
+    *_IDENTITY, "by", "device", "repeats", *_NUMBERS, "extended", "error", "record", "commit",
+)  # fmt: skip
 _RATIO_COLUMNS = (
-    "what", "machine", "arch", "weights", "by", "dtype", "length", "layers_of",
-    "layers_to", "change", "low", "high", "ms_of", "ms_to", "mib_of", "mib_to", "flops_of",
-    "flops_to", "parameters_of", "parameters_to",
+    *RATIO_IDENTITY, "device", "batch_size", "layers_of", "layers_to", "change", "low", "high",
+    "ms_of", "ms_to", "mib_of", "mib_to", "flops_of", "flops_to", "parameters_of", "parameters_to",
 )  # fmt: skip
 
 
@@ -62,9 +66,10 @@ def measured(found: pd.DataFrame) -> pd.DataFrame:
     for record in tidy.ranked(found, KIND, variant=None).itertuples():
         own = {
             "machine": machine(record),
+            "device": record.values["device"],
             "price_per_hour": record.params.get("price_per_hour"),
             "record": record.key,
-            "commit": (record.provenance["commit"] or "none")[:8],
+            "commit": commit(record.provenance),
         }
         rows += [_row(row) | own for row in record.values["rows"]]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
@@ -162,6 +167,12 @@ def note(found: pd.DataFrame) -> str:
     )
 
 
+def commit(provenance: dict) -> str:
+    """What a record was made from, marked where the working tree held changes beside it."""
+    changed = " + changes" if provenance.get("dirty") else ""
+    return (provenance["commit"] or "none")[:8] + changed
+
+
 def machine(record) -> str:
     """The processor that a record was measured on."""
     host, values = record.provenance["host"], record.values
@@ -173,7 +184,7 @@ def machine(record) -> str:
 def chosen_machine(found: pd.DataFrame) -> str | None:
     """The machine that measured most archs; of several the one whose rounds were disturbed least.
 
-    None where nothing was measured.
+    Verdicts take one machine, tables have all. None where nothing was measured.
     """
     archs: dict[str, set] = {}
     rounds: dict[str, list] = {}
@@ -266,7 +277,8 @@ def _compared(of, to, ratio: dict) -> dict:
     }
     return {
         "machine": of.machine, "arch": of.arch, "weights": of.weights, "dtype": of.dtype,
-        "by": to.by, "length": of.length, **both, **changes,
+        "by": to.by, "length": of.length, "device": of.device, "batch_size": of.batch_size,
+        **both, **changes,
     }  # fmt: skip
 
 

@@ -40,8 +40,9 @@ def folder(monkeypatch, tmp_path):
     return folder
 
 
-def write(path, rows, machine="a processor"):
-    provenance = {"host": {"gpu": None, "cpu": machine}, "commit": "0123456789"}
+def write(path, rows, machine="a processor", dirty=False):
+    host = {"gpu": None, "cpu": machine}
+    provenance = {"host": host, "commit": "0123456789", "dirty": dirty}
     path.write_text(json.dumps({"provenance": provenance, "rows": rows}))
 
 
@@ -102,6 +103,18 @@ def test_the_page_names_the_machine(folder):
     assert "Measured on: a processor, commit 01234567." in text
     alt = (paths.book_generated() / "figures" / "speed.alt.txt").read_text()
     assert "longformer, ours, 16.0 s" in alt
+
+
+def test_a_commit_with_changes_is_marked(folder):
+    write(folder / "attention-base.json", measured(), dirty=True)
+    benchmarks.write_all()
+    assert "Measured on: a processor, commit 01234567 + changes." in page("attention")
+
+
+def test_captions_say_which_public_nystromformer_it_is(folder):
+    benchmarks.write_all()
+    figure = (paths.book_generated() / "figures" / "speed.md").read_text()
+    assert all("landmarks on" in text for text in (page("attention"), page("crossover"), figure))
 
 
 def test_each_table_names_the_machines_of_its_own_rows(folder):

@@ -67,9 +67,40 @@ def test_what_lies_outside_of_the_layers_limits_the_cut(load, made):
     assert cell(table, "weights saved (MiB)", arch="lsg", **ours) == pytest.approx(4 * 42e6 / 2**20)
     half = cell(table, "weights saved (MiB)", arch="lsg", implementation="ours", dtype="bfloat16")
     assert half == pytest.approx(2 * 42e6 / 2**20)
-    words = tables.explained(table, "quick", "toy cpu")
+    words = tables.explained(table, "quick", "toy processor, 2 threads")
     assert "**−46.3 %**" in words  # noqa: RUF001
-    assert "**7.8 points** beyond" in words and "toy cpu" in words
+    assert "**7.8 points** beyond" in words and "toy processor" in words
+    assert tables.explained(table, "quick", "another machine") == "Not run yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("reaching", "words"),
+    [
+        ((), "no row measured reaches it."),
+        (("lsg",), "the only row that reaches it is lsg, ours, float32, toy processor, 2 threads"),
+        (("longformer", "lsg"), "the rows that reach it are longformer, ours, float32, toy"),
+    ],
+)
+def test_rows_that_save_as_much_as_the_papers_best_are_named(load, made, reaching, words):
+    made = copy.deepcopy(made)
+    for record in made:
+        if record["kind"] == "systems" and record["params"]["arch"] in reaching:
+            for ratio in record["values"]["ratios"]:
+                sides = [ratio[side] for side in ("of", "to")]
+                if all((s["implementation"], s["dtype"]) == ("ours", "float32") for s in sides):
+                    ratio["ratio"] = 0.4
+    table = tables.ceiling(load(made))
+    assert words in tables.explained(table, "quick", "toy processor, 2 threads")
+
+
+def test_tables_of_several_runs_name_the_machine_and_its_commit(load, made):
+    made, record = system_of(made, "lsg")
+    record["provenance"] = record["provenance"] | {"dirty": True}
+    found = load(made)
+    for build in (tables.batches, tables.workloads, tables.repeated, tables.against_teacher):
+        table = build(found)
+        assert "machine" in table or (table == tables.NOT_RUN).all(axis=None), build.__name__
+    assert "commit 01234567, 01234567 + changes." in systems.note(found)
 
 
 def test_conversion_and_distillation_multiply(load, made):
@@ -211,6 +242,11 @@ def test_measured_again_it_lies_so_far_apart(load, made):
     table = tables.repeated(load([*made, again]))
     assert set(table.arch) == {"longformer"} and set(table.measurements) == {2}
     assert table["apart (%)"].astype(float).to_numpy() == pytest.approx(2.0)
+    other = copy.deepcopy(first) | {"artifact": "other"}
+    other["provenance"]["host"] = first["provenance"]["host"] | {"cpu": "another"}
+    both = tables.repeated(load([*made, again, other]))
+    assert set(both[both.machine == "another, 2 threads"]["apart (%)"]) == {"-"}
+    assert len(both) == 2 * len(table)
 
 
 @pytest.mark.parametrize("kind", ["systems", "export", "measure"])

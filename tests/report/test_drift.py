@@ -101,7 +101,9 @@ def test_records_without_a_counterpart_are_named(load, made):
 
 def test_without_a_reference_it_says_so(load):
     load(toy_records.make(), kept=False)
-    assert drift.compare("quick").account == "No reference of the profile quick is there yet."
+    found = drift.compare("quick")
+    assert found.account == "No reference of the profile quick is there yet."
+    assert list(found.table.record) == ["not compared"]
 
 
 def test_what_is_no_reference_is_refused(load, made):

@@ -73,6 +73,26 @@ def test_a_task_that_one_arch_ran_moves_no_mean_over_archs(load_study):
     assert mean_of(alone, "bigbird")["counts"] == "3 tasks"
 
 
+def test_where_all_ran_and_one_teacher_learned_nothing_no_task_counts_for_all(load_study):
+    made = toy_study.main(tasks=(*SHORT, "hotpotqa", "squad-long"))
+    for one in made:
+        if one["params"]["arch"] == "nystromformer" and one["params"]["task"] not in SHORT:
+            one["kept"] = toy_study.predicted(one["params"]["task"], 0.0)
+    found = load_study(made)
+    outcome = findings.long_documents(found)
+    keeps = answer(outcome, "long-qa")
+    assert keeps.verdict == common.OPEN
+    assert keeps.because.startswith("no task counts for all archs; longformer 9")
+    assert set(keeps.by_arch) == {"longformer", "bigbird", "lsg"}
+    assert answer(outcome, "long-qa-more").verdict == common.OPEN
+    rows = of(outcome, "finding_groups").set_index(["group", "arch"])["score kept (%)"]
+    assert rows["long QA", "nystromformer"] == rows["long QA", "converted archs"] == "none counts"
+    front = findings.front({"study": found, "quick": found}, "quick").frame
+    row = front.set_index("quantity (%)").loc["score kept, long QA"]
+    assert row["ours, mean (%)"] == "none counts" and row["interval"] == "-"
+    assert row["ours, best (%)"] == max(one.value for one in keeps.by_arch.values())
+
+
 def test_long_and_short_tasks_of_other_archs_are_not_compared(load_study):
     long = toy_study.main(("longformer",), ("hotpotqa", "squad-long"))
     found = findings.long_documents(load_study(toy_study.main(tasks=SHORT) + long))

@@ -77,13 +77,18 @@ def test_teacher_and_student_side_by_side_over_seeds():
     )  # fmt: skip
     found = where.compare([TEXTS, TEXTS], [TEXTS, worse], "tokens")
     shown = found.drop(columns=["low", "high"])
-    assert rows_of(shown) == [("0 to 511", 2, 0.5, 0.25, -0.25), ("512 to 1023", 1, 1.0, 0.5, -0.5)]
+    assert rows_of(shown) == [
+        ("0 to 511", 2, 2, 0.5, 0.25, -0.25), ("512 to 1023", 1, 1, 1.0, 0.5, -0.5)
+    ]  # fmt: skip
     missing = Predictions("toy", "tagging", "entity_f1", "", [
         example | {"predicted": []} for example in TAGGING.examples
     ])  # fmt: skip
     found = where.compare([TAGGING], [missing], "tag").set_index("bin")
     assert found.student["PER"] == 0 and np.isnan(found.student["ORG"])
     assert found.high["PER"] < 0 and np.isnan(found.low["ORG"])
+    # Three places in two texts; what is only predicted is in none.
+    assert found["items"].to_dict() == {"LOC": 3, "ORG": 0, "PER": 1}
+    assert found.examples.to_dict() == {"LOC": 2, "ORG": 0, "PER": 1}
 
 
 @pytest.mark.parametrize("kept", [TAGGING, QUESTIONS, TEXTS])

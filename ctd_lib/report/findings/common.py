@@ -69,6 +69,12 @@ class Finding:
     build: Callable[[pd.DataFrame], Outcome]
 
 
+def none_counts(answer: Answer, there: Sequence[str], by_arch: Mapping[str, Interval]) -> Answer:
+    """All was run, but no task counts for all archs; what there is of each arch alone."""
+    because = "; ".join(["no task counts for all archs", ", ".join(there)]).removesuffix("; ")
+    return replace(answer, verdict=OPEN, because=because, by_arch=by_arch)
+
+
 def in_part(answer: Answer, there: Sequence[str]) -> Answer:
     """No verdict yet, but what of it was run."""
     if not there:

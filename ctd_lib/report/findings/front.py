@@ -1,5 +1,6 @@
 """The first page: the paper's claims, ours and the verdict, in one table and one figure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from ctd_lib.report.figures.forest import Mark, Star, forest
 from ctd_lib.report.findings.common import NOT_YET, OPEN, PART, PROFILE, Answer, Piece
 from ctd_lib.report.findings.costs import time_and_memory
 from ctd_lib.report.findings.scores import long_documents, short_tasks
+from ctd_lib.report.tables import cells
 from ctd_lib.scores.sampled import Interval
 
 ROWS = {
@@ -56,6 +58,7 @@ def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
         "trained models, with the 95 % interval over tasks and test examples. Time and memory: one "
         "forward of models of the paper's size in float32, our implementation; from the lowest to "
         "the highest bound of any arch. Best: of one arch; a weak teacher's score is easily kept. "
+        "'None counts': there is no task that the teachers of all archs learned. "
         "V: read in a primary source; S: in a second-hand summary.",
         pd.DataFrame(rows),
         drawing,
@@ -73,18 +76,21 @@ def _answers(records: pd.DataFrame) -> dict[str, Answer]:
 
 def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, profile: str) -> dict:
     known = {claim.statistic: _text(f"{claim.value:g} ({claim.mark})") for claim in claims}
-    there, missing = bool(answer.by_arch), PART if answer.verdict == PART else NOT_YET
-    low, high = (_text(f"{bound:.1f}") for bound in answer.ours[1:])
     values = [found.value for found in answer.by_arch.values()]
+    missing = PART if answer.verdict == PART else NOT_YET
+    low, high = (_text(f"{bound:.1f}") for bound in answer.ours[1:])
+    mean, interval = answer.ours.value, f"{low} to {high}"
+    if math.isnan(mean):
+        mean, interval = (cells.NONE_COUNTS, "-") if values else (missing, missing)
     return {
         "quantity (%)": words,
         "verdict": answer.verdict,
         "paper, mean": known.get("mean", paper.NOT_AVAILABLE),
         "paper, best": known.get("best", paper.NOT_AVAILABLE),
-        "ours, mean (%)": answer.ours.value if there else missing,
-        "interval": f"{low} to {high}" if there else missing,
-        "ours, best (%)": (min if cost else max)(values) if there else missing,
-        "records": profile if there else "-",
+        "ours, mean (%)": mean,
+        "interval": interval,
+        "ours, best (%)": (min if cost else max)(values) if values else missing,
+        "records": profile if values else "-",
     }
 
 

@@ -25,9 +25,10 @@ from ctd_lib.report.findings.common import (
     in_part,
     in_percent,
     in_points,
+    none_counts,
 )
 from ctd_lib.report.kept import FEWEST_EXAMPLES
-from ctd_lib.report.pairs import Cell, counting, teacher_and_student
+from ctd_lib.report.pairs import Cell, counting, ran, teacher_and_student
 from ctd_lib.report.tables import cells
 from ctd_lib.scores.sampled import Sampled, mean, mean_over_tasks
 
@@ -72,9 +73,8 @@ def long_documents(records: pd.DataFrame) -> Outcome:
     for group in tidy.GROUPS:
         for arch in (ALL_CONVERTED, *CONVERTED):
             archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
-            sampled, tasks = _mean_kept(groups[group], archs), _tasks(groups[group], archs)
-            rows.append({"group": group, "arch": arch, **_kept_row(sampled),
-                         "over": ", ".join(tasks) or None})  # fmt: skip
+            rows.append({"group": group, "arch": arch, **_mean_cells(groups[group], archs),
+                         "over": ", ".join(_tasks(groups[group], archs)) or "-"})  # fmt: skip
     rows.append({
         "group": f"{tidy.LONG_QA} - {tidy.SHORT}", "arch": ALL_CONVERTED, **_kept_row(more),
         "over": "-",
@@ -167,8 +167,12 @@ def _keeps(name: str, found: Sequence[Cell], bound: float) -> Answer:
     )
     answer, found_by_all = Answer(paper.STATEMENTS[name], rule), counting(found, CONVERTED)
     if not found_by_all:
-        alone = ((arch, _mean_kept(found, (arch,))) for arch in CONVERTED)
-        return in_part(answer, [f"{a} {in_percent(one.interval)}" for a, one in alone if one])
+        means = {arch: _mean_kept(found, (arch,)) for arch in CONVERTED}
+        there = {arch: one.interval for arch, one in means.items() if one}
+        said = [f"{arch} {in_percent(interval)}" for arch, interval in there.items()]
+        if len(ran(found, CONVERTED)) < FEWEST_TASKS:
+            return in_part(answer, said)
+        return none_counts(answer, said, there)
     interval = _mean_kept(found, CONVERTED).interval
     tasks = _tasks(found, CONVERTED)
     verdict = at_least(interval, bound) if len(tasks) >= FEWEST_TASKS else OPEN
@@ -197,7 +201,11 @@ def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
     )
     answer = Answer(paper.STATEMENTS["long-qa-more"], rule)
     if more is None:
-        return answer
+        enough = all(
+            len(ran(groups[group], CONVERTED)) >= FEWEST_TASKS
+            for group in (tidy.LONG_QA, tidy.SHORT)
+        )
+        return none_counts(answer, (), {}) if enough else answer
     tasks = {group: _tasks(groups[group], CONVERTED) for group in (tidy.LONG_QA, tidy.SHORT)}
     enough = all(len(of_group) >= FEWEST_TASKS for of_group in tasks.values())
     on = "; ".join(f"{group}, {_built_on(of_group)}" for group, of_group in tasks.items())
@@ -228,15 +236,21 @@ def _kept_row(sampled: Sampled | None) -> dict:
     return {"score kept (%)": value, **bounds(interval, "score kept", "%")}
 
 
+def _mean_cells(found: Sequence[Cell], archs: Sequence[str]) -> dict:
+    """The cells of a mean over what counts for these archs, or that nothing of it does."""
+    row = _kept_row(_mean_kept(found, archs))
+    none = ran(found, archs) and not counting(found, archs)
+    return dict.fromkeys(row, cells.NONE_COUNTS) if none else row
+
+
 def _piece(name: str, found: list[Cell], title: str) -> Piece:
     """Means over tasks first, then task by task, as table and drawing."""
     rows = []
     for arch in (ALL_CONVERTED, *ARCHS):
         archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
-        sampled = _mean_kept(found, archs)
         rows.append(
             dict.fromkeys(_COLUMNS, "-")
-            | {"task": MEAN, "arch": arch, **_kept_row(sampled)}
+            | {"task": MEAN, "arch": arch, **_mean_cells(found, archs)}
             | {"counts": cells.several(len(_tasks(found, archs)), "task")}
         )
     for cell in found:

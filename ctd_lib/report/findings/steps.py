@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ctd_lib import ARCHS
 from ctd_lib.report import paper, tidy
 from ctd_lib.report.figures.forest import Mark, forest
 from ctd_lib.report.findings.common import (
@@ -16,9 +17,10 @@ from ctd_lib.report.findings.common import (
     filled,
     in_part,
     in_points,
+    none_counts,
 )
 from ctd_lib.report.findings.scores import ALL_CONVERTED, CONVERTED, FEWEST_TASKS
-from ctd_lib.report.pairs import Cell, teacher_and_student
+from ctd_lib.report.pairs import Cell, ran, teacher_and_student
 from ctd_lib.report.tables import cells
 from ctd_lib.scores.sampled import Sampled, mean, mean_over_tasks, percent
 
@@ -35,7 +37,8 @@ _COLUMNS = (
 
 def two_steps(records: pd.DataFrame) -> Outcome:
     """Whether the effects add up, and whether both together harm long QA more than long NER."""
-    by_key = {(cell.arch, cell.task): cell for cell in teacher_and_student(records)}
+    cells_of = teacher_and_student(records)
+    by_key = {(cell.arch, cell.task): cell for cell in cells_of}
     effects = {
         key: _effects(by_key["full", key[1]], cell)
         for key, cell in by_key.items()
@@ -55,8 +58,12 @@ def two_steps(records: pd.DataFrame) -> Outcome:
         for seed, group in enumerate((tidy.LONG_QA, tidy.LONG_NER))
     ]
     rows.append(_difference_row(apart))
+    all_ran = all(
+        ran([cell for cell in cells_of if cell.group == group], ARCHS)
+        for group in (tidy.LONG_QA, tidy.LONG_NER)
+    )
     return Outcome(
-        (_adds_up(by_arch), _together(apart)),
+        (_adds_up(by_arch), _together(apart, all_ran)),
         (
             Piece(
                 "finding_two_steps",
@@ -154,7 +161,7 @@ def _adds_up(by_arch: dict[str, tuple[int, dict[str, Sampled]]]) -> Answer:
     return Answer(answer.statement, rule, verdict, f"mean interaction {', '.join(said)}")
 
 
-def _together(apart: list) -> Answer:
+def _together(apart: list, all_ran: bool) -> Answer:
     rule = (
         "holds where the whole interval of the difference, change by both on long QA minus that on "
         f"long NER, each over at least {FEWEST_TASKS} tasks, is below 0; does not hold where it is "
@@ -163,7 +170,7 @@ def _together(apart: list) -> Answer:
     answer = Answer(paper.STATEMENTS["together"], rule)
     difference = _difference(apart)
     if difference is None:
-        return answer
+        return none_counts(answer, (), {}) if all_ran else answer
     interval = difference.interval
     enough = min(count for count, _ in apart) >= FEWEST_TASKS
     verdict = at_most(interval, 0) if enough else OPEN

@@ -104,7 +104,7 @@ TABLES = (
     Table(batches, "Batches of several sizes, all documents as long: tokens a second of the whole "
           "batch, and what the larger batch changes.", systems.KIND),
     Table(repeated, "Measurements made more than once on one machine: how far their ratios of "
-          "medians lie apart.", systems.KIND),
+          "medians lie apart, and the same ratio on another machine.", systems.KIND),
     Table(failures, "What could not be run, and why.", systems.KIND),
     Table(machines, "The machine of each run. A round is disturbed, and repeated, where a matrix "
           "product beside it was slow.", systems.KIND),

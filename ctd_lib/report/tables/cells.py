@@ -9,6 +9,8 @@ import pandas as pd
 NOT_RUN = "not run"
 NOT_ALL_RUN = "not all run"
 """Of a mean."""
+NONE_COUNTS = "none counts"
+"""Of a mean whose tasks were run, but for which none of them counts."""
 NOISE = "inside the noise"
 UNBOUNDED = "unbounded"
 """Said of the interval of a score kept where a resample's teacher scores 0."""

@@ -110,16 +110,20 @@ def batches(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def repeated(records: pd.DataFrame) -> pd.DataFrame:
-    """Ratios that were measured more than once on one machine, and how far they lie apart."""
+    """Ratios measured more than once on a machine, how far they lie apart; those of others."""
     found = systems.at_headline(systems.every_ratio(records))
+    same = [name for name in systems.RATIO_IDENTITY if name != "machine"]
     table = []
-    for keys, again in found.groupby(systems.RATIO_IDENTITY, sort=False):
-        if len(again) > 1:
+    for keys, of_ratio in found.groupby(same, sort=False):
+        by_machine = of_ratio.groupby("machine", sort=False)
+        if by_machine.size().max() < 2:
+            continue
+        of = dict(zip(same, keys, strict=True))
+        for machine, again in by_machine:
             ratio = 1 + again.change / 100
-            of = dict(zip(systems.RATIO_IDENTITY, keys, strict=True))
             table.append(
                 {
-                    "machine": of["machine"],
+                    "machine": machine,
                     "weights": of["weights"],
                     "arch": of["arch"],
                     "compared": COMPARED[of["what"]],
@@ -129,7 +133,7 @@ def repeated(records: pd.DataFrame) -> pd.DataFrame:
                     "measurements": len(again),
                     "lowest ratio": ratio.min(),
                     "highest ratio": ratio.max(),
-                    "apart (%)": tidy.change(ratio.min(), ratio.max()),
+                    "apart (%)": "-" if len(again) == 1 else tidy.change(ratio.min(), ratio.max()),
                 }
             )
     return systems.only_if_several(cells.complete(table, ("arch", "compared", "apart (%)")))

@@ -14,7 +14,7 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
     """One row per arch: score kept, time, memory, parameters; then the paper's mean and best."""
     shared, timings = kept.shared_scores(records), tidy.timings(records)
     length, memory_length = tidy.headline_length(timings), tidy.headline_length(timings, "mib")
-    intervals = kept_intervals(records)
+    intervals, ran = kept_intervals(records), set(tidy.shared(tidy.scores(records)).group)
     means = shared.groupby(["arch", "task"])[["teacher", "student"]].mean()
     rows = []
     for arch, teacher, student in tidy.pairs(timings, length):
@@ -23,7 +23,9 @@ def headline(records: pd.DataFrame) -> pd.DataFrame:
         by_group = {}
         for group in tidy.GROUPS:
             name = cells.marked(group, shared.synthetic[shared.group == group])
-            by_group[f"{name} (%)"] = tidy.mean_kept(of_arch[of_arch.group == group])
+            value = tidy.mean_kept(of_arch[of_arch.group == group])
+            none = pd.isna(value) and group in ran and len(of_arch)
+            by_group[f"{name} (%)"] = cells.NONE_COUNTS if none else value
         rows.append(
             {
                 "arch": arch,
@@ -76,7 +78,7 @@ def claims(records: pd.DataFrame) -> pd.DataFrame:
         column = _column(ours.columns, claim)
         values = pd.to_numeric(ours[column], errors="coerce").dropna()
         if values.empty:
-            value, who = None, cells.NOT_RUN
+            value, who = ours[column].iloc[0], "-"
         elif claim.statistic == "mean":
             value, who = values.mean(), f"mean of {len(values)}"
         else:

@@ -159,7 +159,7 @@ def over_length(records: pd.DataFrame) -> pd.DataFrame:
         # Of full attention there are no variants.
         plain = keys | {"arch": "full", "by": keys["by"].partition(",")[0]}
         full = lines.get(tuple(plain.items()), {})
-        row = {"implementation": keys.pop("by"), **keys, "lengths (tokens)": _span(of_key)}
+        row = {"implementation": keys.pop("by"), **keys, "measured at (tokens)": _span(of_key)}
         for name, column in (("time", "ms"), ("memory", "own_mib")):
             line, other = of_key.get(column), full.get(column)
             row[f"{name} grows as length to the"] = (
@@ -207,8 +207,8 @@ def _span(lines: dict) -> str:
     return f"{lengths[0]:,} to {lengths[-1]:,}"
 
 
-def _as_much(table: pd.DataFrame, best: float) -> str:
-    """Which rows of `ceiling` save as much as the paper's best."""
+def _reached(table: pd.DataFrame, best: float) -> str:
+    """Which rows of `ceiling` save as much as the paper's best, in words."""
     reached = table[pd.to_numeric(table["time, change (%)"], errors="coerce") <= best]
     names = [name for name in ("arch", "implementation", "dtype", "machine") if name in reached]
     rows = [
@@ -216,16 +216,17 @@ def _as_much(table: pd.DataFrame, best: float) -> str:
         f"({fragments.cell(row['time, change (%)'], 'change (%)')} %)"
         for row in reached.to_dict("records")
     ]
-    return f"of all rows measured, as far goes {'; '.join(rows) or 'none'}"
+    if not rows:
+        return "no row measured reaches it"
+    start = "the only row that reaches it is" if len(rows) == 1 else "the rows that reach it are"
+    return f"{start} {'; '.join(rows)}"
 
 
 def explained(table: pd.DataFrame, profile: str, machine: str | None) -> str:
     """What `ceiling` shows of a machine, in sentences whose numbers come from it."""
     if "implementation" not in table:
         return NOTHING
-    ours = systems.rows_of(table, implementation=systems.OURS, dtype="float32")
-    if "machine" in ours:
-        ours = ours[ours.machine == machine]
+    ours = systems.rows_of(table, machine=machine, implementation=systems.OURS, dtype="float32")
     if "weights" in ours:  # of several the first
         ours = ours[ours.weights == next(iter(ours.weights), None)]
     numbers = ours[["FLOP, change (%)", "time, change (%)"]].apply(pd.to_numeric, errors="coerce")
@@ -241,11 +242,10 @@ def explained(table: pd.DataFrame, profile: str, machine: str | None) -> str:
                       for name in ("memory", "weights"))  # fmt: skip
     return (
         f"Profile `{profile}`, {machine}, our implementation in float32, mean over {len(ours)} "
-        "archs: half "
-        f"of the layers are **{said['flop']} %** of the FLOP, and what teacher and student share "
-        f"outside of the layers lessens the cut. Measured, time changes by **{said['time']} %**. "
-        f"The paper's best, {said['best']} %, goes **{flop - best:.1f} points** beyond the FLOP "
-        f"that half of the layers saves; {_as_much(table, best)}. A student's peak memory is "
-        f"{saved:,.0f} MiB lower than its teacher's; the weights of the layers that it lacks take "
-        f"{weights:,.0f} MiB.\n"
+        f"archs: without half of the layers the FLOP change by **{said['flop']} %**; what teacher "
+        "and student share outside of the layers should lessen the cut in time. Measured, time "
+        f"changes by **{said['time']} %**. The paper's best, {said['best']} %, goes "
+        f"**{flop - best:.1f} points** beyond the FLOP that half of the layers saves; "
+        f"{_reached(table, best)}. A student's peak memory is {saved:,.0f} MiB lower than its "
+        f"teacher's; the weights of the layers that it lacks take {weights:,.0f} MiB.\n"
     )

@@ -5,9 +5,12 @@ import pandas as pd
 from ctd_lib import ARCHS
 from ctd_lib.report import kept
 from ctd_lib.report.tables import cells
+from ctd_lib.scores import where
 
 READ_BY_SHORT = 512
 """Tokens that an encoder without long-context attention reads."""
+FEW = "few examples"
+"""Said of a bin with fewer than `kept.FEWEST_EXAMPLES`, in the place of a verdict."""
 
 
 def halves(records: pd.DataFrame) -> pd.DataFrame:
@@ -35,17 +38,19 @@ def questions(records: pd.DataFrame) -> pd.DataFrame:
     return _bins(records, "kind", "kind")
 
 
-def _bins(records: pd.DataFrame, by: str, heading: str, *edges: tuple[int, ...]) -> pd.DataFrame:
-    found = kept.where_lost(records, by, *edges)
+def _bins(
+    records: pd.DataFrame, by: str, heading: str, edges: tuple[int, ...] = where.EDGES
+) -> pd.DataFrame:
+    found = kept.where_lost(records, by, edges)
     columns = [
-        "task", heading, "arch", "items", "teacher (score)", "student (score)", "change (score)",
-        "change, low (score)", "change, high (score)", "student is",
+        "task", heading, "arch", "examples", "items", "teacher (score)", "student (score)",
+        "change (score)", "change, low (score)", "change, high (score)", "student is",
     ]  # fmt: skip
     rows = (
         dict(zip(columns, (
             cells.marked(row.task, row.synthetic), row.bin, row.arch,
-            row.items, row.teacher, row.student, row.difference, row.low, row.high,
-            cells.verdict(row.low, row.high),
+            row.examples, row.items, row.teacher, row.student, row.difference, row.low, row.high,
+            FEW if row.examples < kept.FEWEST_EXAMPLES else cells.verdict(row.low, row.high),
         ), strict=True))
         for row in sorted(found.itertuples(), key=lambda row: (row.task, ARCHS.index(row.arch)))
     )  # fmt: skip
