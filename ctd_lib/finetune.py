@@ -114,8 +114,9 @@ def finetune(
         **options: those of `train.fit`, but for `tokens_per_update`.
 
     Raises:
-        CtdError: a policy that the task or the arch does not have, an option that is refused, or no
-            training example with something to learn from in what is read.
+        CtdError: a policy that the task or the arch does not have, an option that is refused, no
+            training example with something to learn from in what is read, or answers on the test
+            part that are not finite.
     """
     if options.get("tokens_per_update") is not None:
         raise CtdError(
@@ -167,7 +168,8 @@ def score(
             the arch (`as_public`).
 
     Raises:
-        CtdError: the policy or the precision is not for this model on its device.
+        CtdError: the policy or the precision is not for this model on its device, or its answers
+            are not finite.
     """
     require_precision(precision, model.device)
     reader = _Reader(model, task_data, tokenizer, max_length, global_attention, encoded)
@@ -307,13 +309,24 @@ def _task_loss(output, batch: train.Batch, totals: train.Totals) -> torch.Tensor
 
 @torch.inference_mode()
 def _outputs(model: PreTrainedModel, batches: Iterator[train.Batch], precision: str) -> Iterator:
-    """The model's output for each batch, made when it is asked for and not kept."""
+    """The model's output for each batch, made when it is asked for and not kept.
+
+    Raises:
+        CtdError: an output is not finite.
+    """
     model.eval()
     device = model.device
     for batch in batches:
         inputs = {name: x.to(device) for name, x in batch.items() if name not in TARGETS}
         with train.autocast(device, precision):
-            yield model(**inputs)
+            output = model(**inputs)
+        # The highest of numbers that are none would be an answer like any other.
+        if not all(x.isfinite().all() for name, x in output.items() if name.endswith("logits")):
+            raise CtdError(
+                "the model's answers on the test part are not finite numbers; finetune with a lower"
+                " learning rate or precision 'float32'."
+            )
+        yield output
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from toy_models import tokenizer as toy_tokenizer
 from transformers import (
     BertConfig,
@@ -214,6 +215,15 @@ def test_scoring_knows_its_precisions():
     model, task = toy("classification")
     with pytest.raises(CtdError, match="precision 'bf16' is unknown; use one of float32, bfloat16"):
         finetune.score(model, task, TOKENIZER, batch_size=8, max_length=48, precision="bf16")
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_have_no_score(name, bad):
+    model, task = toy(name)
+    nn.init.constant_(list(model.parameters())[-1], bad)  # the bias of its head
+    with pytest.raises(CtdError, match="answers on the test part are not finite numbers"):
+        finetune.score(model, task, TOKENIZER, batch_size=8, max_length=48)
 
 
 def longformer():

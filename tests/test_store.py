@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -42,6 +43,11 @@ def test_key_depends_on_stage_parameters_upstream_and_revision():
     assert len({base, *others}) == 5
 
 
+def test_the_order_of_upstream_says_which_is_what():
+    teacher_and_student = store.key_of("stage", {}, ["b", "a"], 1)
+    assert teacher_and_student != store.key_of("stage", {}, ["a", "b"], 1)
+
+
 def test_interruption_leaves_nothing_that_counts_as_finished():
     def interrupted(folder):
         (folder / "half.txt").write_text("ha")
@@ -72,6 +78,26 @@ def test_a_folder_without_a_manifest_is_named_before_work_is_done():
     (made.path / store.MANIFEST).unlink()
     with pytest.raises(CtdError, match=r"has no manifest.json; delete the folder"):
         store.get_or_make("stage", "toy", {}, [], 1, never)
+
+
+@pytest.mark.parametrize("step", ["write", "sync", "rename"])
+def test_without_a_manifest_on_the_disk_nothing_is_published(home, monkeypatch, step):
+    def refuse(*_):
+        raise OSError(5, "Input/output error")
+
+    def make(folder):
+        if step == "write":
+            (folder / store.MANIFEST).mkdir()
+        return write_note(folder)
+
+    with monkeypatch.context() as broken:
+        if step != "write":
+            broken.setattr(os, {"sync": "fsync", "rename": "replace"}[step], refuse)
+        with pytest.raises(CtdError, match="stage toy could not be written"):
+            store.get_or_make("stage", "toy", {}, [], 1, make)
+    assert not list(home.glob("artifacts/stage/toy-*"))
+    made = store.get_or_make("stage", "toy", {}, [], 1, write_note)
+    assert store.load(made.path).values == {"answer": 42}
 
 
 def test_a_home_that_cannot_be_made_is_named(monkeypatch, tmp_path):

@@ -116,8 +116,8 @@ def fit(
 
     Raises:
         CtdError: an option is not one of those above, the checkpoints are of another training, the
-            log cannot be written from the start, the batches end early, or the loss or the gradient
-            is not finite; the weights are then those of the step before.
+            log cannot be written from the start, the batches end early, no evaluation is finite, or
+            the loss or the gradient is not; the weights are then those of the step before.
     """
     _check_options(steps, schedule, evaluation)
     updates.require_size(accumulation, tokens_per_update)

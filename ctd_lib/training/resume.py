@@ -124,7 +124,16 @@ class Progress:
             self._best_weights = {name: x.detach().to("cpu", copy=True) for name, x in now}
 
     def take_best(self) -> None:
-        """Give the model the weights of the best evaluation."""
+        """Give the model the weights of the best evaluation.
+
+        Raises:
+            CtdError: there is none.
+        """
+        if self.best is None:
+            raise CtdError(
+                f"training ended at step {len(self.log)}, and no evaluation gave a finite number;"
+                " try a lower learning rate or precision 'float32'."
+            )
         _copy(self._best_weights, weights(self.model))
 
 

@@ -62,6 +62,25 @@ def test_a_cut_bounds_the_score_in_the_record(home, make, tagging):
     assert values["score"] <= values["upper_bound"]
 
 
+def test_the_key_is_of_what_the_files_hold_not_of_where_they_lie(home, make, monkeypatch):
+    names = ("train.conll", "test.conll")
+    files = dict(zip(("train_file", "test_file"), names, strict=True))
+    chosen = make(params.FinetuneParams, arch="full", role="teacher", task="tagging", epochs=1,
+                  finetune_batch_size=2, **files)  # fmt: skip
+
+    def key(folder: str, changed: str = "") -> str:
+        (home / folder).mkdir()
+        monkeypatch.chdir(home / folder)
+        for name in names:
+            path = home / folder / name
+            path.write_text(CONLL.replace("Ada", "Eve") if name == changed else CONLL)
+        return pipeline.finetune(chosen).key
+
+    first = key("a")
+    assert key("b") == first
+    assert len({first, *(key(f"other {name}", name) for name in names)}) == 3
+
+
 def test_task_distillation_takes_the_finetuned_teacher(home, make, tagging):
     chosen = make(params.FinetuneParams, role="student", task_distill_weight=1.0, **tagging)
     artifact = pipeline.finetune(chosen)

@@ -1,10 +1,10 @@
-"""Toy tokenizers of both families and real ones where they have been fetched."""
+"""No data but a test's own; toy tokenizers, and real ones where they have been fetched."""
 
 import pytest
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, BertTokenizer, RobertaTokenizer
 
-from ctd_lib import paths
+from ctd_lib import paths, runtime
 from ctd_lib.data import packaged
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,?"
@@ -22,6 +22,12 @@ def _toy(family: str):
 
 
 TOY = {family: _toy(family) for family in ("roberta", "bert")}
+
+
+@pytest.fixture(autouse=True)
+def neither_hub_nor_data(monkeypatch):
+    monkeypatch.setattr(runtime, "hub_answers", lambda: False)
+    monkeypatch.delenv("CTD_DATA", raising=False)
 
 
 @pytest.fixture(params=TOY)

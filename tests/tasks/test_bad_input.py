@@ -4,15 +4,8 @@ import json
 
 import pytest
 
-from ctd_lib import runtime, tasks
+from ctd_lib import tasks
 from ctd_lib.errors import CtdError
-
-
-@pytest.fixture(autouse=True)
-def neither_hub_nor_data(monkeypatch):
-    monkeypatch.setattr(runtime, "hub_answers", lambda: False)
-    monkeypatch.delenv("CTD_DATA", raising=False)
-
 
 LONG = "\n".join(f"w{n} {'B-PER' if n % 50 == 0 else 'O'}" for n in range(40_000))
 USER_FILES = {

@@ -21,12 +21,6 @@ HOTPOT = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def neither_hub_nor_data(monkeypatch):
-    monkeypatch.setattr(runtime, "hub_answers", lambda: False)
-    monkeypatch.delenv("CTD_DATA", raising=False)
-
-
 def test_hotpotqa_trains_on_the_supporting_sentence():
     question = qa.hotpotqa(HOTPOT)
     assert question.context == (

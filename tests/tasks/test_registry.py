@@ -17,12 +17,6 @@ DATA = os.environ.get("CTD_DATA", "")
 CONLL = "-DOCSTART- one\n\nAda B-PER\nleft O\n\n-DOCSTART- two\n\nParis B-LOC\nBob B-PER\n"
 
 
-@pytest.fixture(autouse=True)
-def neither_hub_nor_data(monkeypatch):
-    monkeypatch.setattr(runtime, "hub_answers", lambda: False)
-    monkeypatch.delenv("CTD_DATA", raising=False)
-
-
 def _squad(context: str, answer: str, title: str = "t") -> dict:
     answers = [{"text": answer, "answer_start": context.index(answer)}]
     entry = {"id": f"{title}-{answer}", "question": "what?", "answers": answers}

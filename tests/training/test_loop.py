@@ -252,6 +252,22 @@ def test_evaluation_keeps_the_best_weights_and_stops_early(tmp_path):
         assert [row["evaluation"] for row in csv.DictReader(file)][:3] == ["", "3.0", ""]
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_an_evaluation_that_is_not_finite_is_never_the_best(bad):
+    model, seen, function = wandering([bad, 2.0, bad, 3.0])
+    train.fit(
+        model, squares, endless(), steps=4, lr=0.1, evaluation=train.Evaluation(function, every=1)
+    )
+    assert torch.equal(model.weight, seen[1])
+
+
+def test_a_training_without_a_finite_evaluation_has_no_best():
+    model, _, function = wandering([math.nan] * 9)
+    evaluation = train.Evaluation(function, every=1, patience=3)
+    with pytest.raises(CtdError, match="at step 3, and no evaluation gave a finite number"):
+        train.fit(model, squares, endless(), steps=9, lr=0.1, evaluation=evaluation)
+
+
 def test_the_last_step_is_evaluated_too():
     model, seen, function = wandering([1.0, 0.5])
     log = train.fit(

@@ -108,6 +108,33 @@ def test_an_interrupted_training_equals_one_that_is_not(tmp_path, kind, options)
         assert batches.given < batches.place
 
 
+@pytest.mark.parametrize("stop", range(2, 9))
+def test_early_stopping_counts_on_over_an_interruption(tmp_path, stop):
+    def run(folder, stop_before=None):
+        network, calls = nn.Linear(1, 1, bias=False), []
+        nn.init.zeros_(network.weight)
+
+        def climb(network, batch, totals):  # each step is up, and past the best weight
+            calls.append(None)
+            if len(calls) == stop_before:
+                raise KeyboardInterrupt
+            return -network.weight.sum(), {}
+
+        log = train.fit(
+            network, climb, stream(), steps=20, lr=0.1, warmup_fraction=0.0, weight_decay=0.0,
+            evaluation=train.Evaluation(lambda: abs(network.weight.item() - 0.4), 2, patience=2),
+            checkpoints=train.Checkpoints(folder, seconds=0),
+        )  # fmt: skip
+        return network.weight.item(), [row["evaluation"] for row in log]
+
+    weight, evaluations = run(tmp_path / "whole")
+    assert len(evaluations) == 8 and min(filter(None, evaluations)) == evaluations[3]
+    assert abs(weight - 0.4) == evaluations[3]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", stop)
+    assert run(tmp_path / "parts") == (weight, evaluations)
+
+
 def test_a_damaged_checkpoint_costs_a_step_not_the_training(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
