@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ctd_lib import paths, records
 from ctd_lib.errors import CtdError
-from ctd_lib.report import fragments, paper
+from ctd_lib.report import fragments
 from ctd_lib.report.findings import PROFILE, front
 
 BLOCK = re.compile(r"(?<=<!-- headline -->\n).*?(?=<!-- /headline -->)", re.DOTALL)
@@ -15,8 +15,7 @@ def headline() -> str:
     """The table of the book's first page, from the committed records of the study."""
     shown = front({PROFILE: records.load(PROFILE)}, PROFILE)
     frame = shown.frame.drop(columns="records")
-    marks = "; ".join(f"{mark}: {words}" for mark, words in paper.MARKS.items())
-    return "\n".join(["", *fragments.lines(frame), "", f"{shown.caption} {marks}.", "", ""])
+    return "\n".join(["", *fragments.lines(frame), "", shown.caption, "", ""])
 
 
 def write() -> Path:

@@ -13,6 +13,7 @@ MARKS = {
     "S": "second-hand summary",
     "I": "inferred",
 }
+LEGEND = "; ".join(f"{mark}: {words}" for mark, words in MARKS.items()) + "."
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,7 @@ def write_all(profile: str = "quick") -> pd.DataFrame:
         sources = sorted(set(shown.frame.records) - {"-"}, reverse=True) or [PROFILE]
         _write_piece(shown, "` and `results/".join(sources))
     made = overview(outcomes)
-    marks = "; ".join(f"{mark}: {words}" for mark, words in paper.MARKS.items())
-    caption = f"What the paper says, and what the study's records say. {marks}."
+    caption = f"What the paper says, and what the study's records say. {paper.LEGEND}"
     _write_piece(Piece(OVERVIEW, caption, made), PROFILE)
     for table in COVERAGE:
         _write_piece(Piece(table.name, table.caption, table.build(study)), PROFILE)

@@ -59,7 +59,7 @@ def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
         "forward of models of the paper's size in float32, our implementation; from the lowest to "
         "the highest bound of any arch. Best: of one arch; a weak teacher's score is easily kept. "
         "'None counts': there is no task that the teachers of all archs learned. "
-        "V: read in a primary source; S: in a second-hand summary.",
+        f"{paper.LEGEND}",
         pd.DataFrame(rows),
         drawing,
         "Student in percent of its teacher. Scores: to the right is better; time and memory: to "
