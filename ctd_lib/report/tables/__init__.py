@@ -58,7 +58,8 @@ TABLES = (
     Table(glue, "GLUE: mean of a task's scores on its whole official dev part, and the mean over "
           "all eight tasks, without WNLI, where all were run."),
     Table(truncation, "What was cut off the test examples, and the score that a model without "
-          "fault would reach on what is left. What a cut text would have told of its class is not "
+          "fault would reach on what is left: of an answer cut off, the words of it that stand "
+          "elsewhere in what is read. What a cut text would have told of its class is not "
           "known."),
     Table(halves, "Before and after what a short encoder reads: entity F1 or answer F1 of what "
           f"begins there. {WHERE}"),
@@ -112,7 +113,8 @@ TABLES = (
           "one document. Of a length's rows, take the first whose time and memory fit your "
           f"budget. Scores: mean over short tasks up to {tidy.LONG_CONTEXT} tokens, else over "
           "long ones."),
-    Table(forms, "The forms of an exported model. 'Memory of the forward': peak less what is held "
+    Table(forms, "The forms of an exported model, timed with its task's head in a run of their "
+          "own: other tables have other runs. 'Memory of the forward': peak less what is held "
           "when the model has been loaded. The score kept is against float32 in torch.", "export"),
     Table(price, f"What a machine reads in an hour, at the batch size that reads most. A page has "
           f"{TOKENS_PER_PAGE} tokens; the cost is in the currency of the price given for an hour "
