@@ -46,11 +46,12 @@ def write_figure(name: str, caption: str, drawing: Figure, alt: str, profile: st
 
 def table(name: str, caption: str, frame: pd.DataFrame, profile: str, notes: str) -> str:
     """A numbered table with its notes, its CSV file and its records."""
+    kind = " of-machines" if frame.columns[0] == "machine" else ""
     return "\n".join(
         [
             f"```{{table}} {caption}",
             f":name: table-{name}",
-            ":class: sortable",
+            f":class: sortable{kind}",
             "",
             *lines(frame),
             "```",

@@ -79,10 +79,14 @@ def forest(
     axes.set_ylim(len(rows) - 0.5, -0.6)
     axes.set_xlabel(label)
     axes.grid(axis="y", visible=False)
-    if narrow:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.3), ncols=2)
-    else:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    by_label = {line.get_label(): line for line in axes.lines if line.get_label() in labelled}
+    shown = [name for name in (*ARCHS, *sorted(labelled - {*ARCHS})) if name in by_label]
+    place = (
+        {"loc": "upper center", "bbox_to_anchor": (0.4, -0.3), "ncols": 2}
+        if narrow
+        else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    )
+    axes.legend([by_label[name] for name in shown], shown, **place)
     return Drawing(figure, f"{what}: {_told(marks, stars)}.")
 
 

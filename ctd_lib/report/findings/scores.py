@@ -75,9 +75,11 @@ def long_documents(records: pd.DataFrame) -> Outcome:
             archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
             rows.append({"group": group, "arch": arch, **_mean_cells(groups[group], archs),
                          "over": ", ".join(_tasks(groups[group], archs)) or "-"})  # fmt: skip
+    difference = _kept_row(more)
+    if _none_counts(groups):
+        difference = dict.fromkeys(difference, cells.NONE_COUNTS)
     rows.append({
-        "group": f"{tidy.LONG_QA} - {tidy.SHORT}", "arch": ALL_CONVERTED, **_kept_row(more),
-        "over": "-",
+        "group": f"{tidy.LONG_QA} - {tidy.SHORT}", "arch": ALL_CONVERTED, **difference, "over": "-",
     })  # fmt: skip
     apart = filled(rows, list(rows[0]))
     return Outcome(
@@ -201,17 +203,20 @@ def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
     )
     answer = Answer(paper.STATEMENTS["long-qa-more"], rule)
     if more is None:
-        enough = all(
-            len(ran(groups[group], CONVERTED)) >= FEWEST_TASKS
-            for group in (tidy.LONG_QA, tidy.SHORT)
-        )
-        return none_counts(answer, (), {}) if enough else answer
+        return none_counts(answer, (), {}) if _none_counts(groups) else answer
     tasks = {group: _tasks(groups[group], CONVERTED) for group in (tidy.LONG_QA, tidy.SHORT)}
     enough = all(len(of_group) >= FEWEST_TASKS for of_group in tasks.values())
     on = "; ".join(f"{group}, {_built_on(of_group)}" for group, of_group in tasks.items())
     because = f"difference {in_points(more.interval)}; {on}"
     verdict = at_most(more.interval, 0) if enough else OPEN
     return Answer(answer.statement, rule, verdict, because, more.interval)
+
+
+def _none_counts(groups: dict[str, list[Cell]]) -> bool:
+    """Whether long QA and short tasks were run by all, and of one of them none counts for all."""
+    found = [groups[group] for group in (tidy.LONG_QA, tidy.SHORT)]
+    enough = all(len(ran(of_group, CONVERTED)) >= FEWEST_TASKS for of_group in found)
+    return enough and not all(counting(of_group, CONVERTED) for of_group in found)
 
 
 def _shared(found: Sequence[Cell], *archs: str) -> list[tuple[Cell, ...]]:

@@ -38,7 +38,6 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
                     **_interval(compared.get((task, arch))),
                     "seeds": found.seed.nunique() or None,
                     "test examples": cells.only(found.test_examples),
-                    "data": cells.only(found.source),
                 }
             )
     return cells.complete(rows)
