@@ -8,7 +8,7 @@ import toy_study
 
 from ctd_lib import ARCHS, paths
 from ctd_lib.errors import CtdError
-from ctd_lib.report import figures
+from ctd_lib.report import figures, kept
 
 
 def points(drawing):
@@ -45,10 +45,13 @@ def test_retention_shows_the_interval(load):
         if len(line.get_xdata()) == 2 and tuple(line.get_xdata()) != (100, 100):
             task = tasks(axes)[round(line.get_ydata()[0])]
             lines.setdefault(task, []).append(line.get_xdata())
-    for task, kept in (("press-ner †", 100 * (50 / 75) / (90 / 95)), ("press-qa †", 100 * 25 / 45)):
+    for task, score in (
+        ("press-ner †", 100 * (50 / 75) / (90 / 95)),
+        ("press-qa †", 100 * 25 / 45),
+    ):
         assert len(lines[task]) == len(ARCHS), task
-        assert all(low < kept < high for low, high in lines[task]), task
-        assert f"{task} full {kept:.3g}" in drawing.alt
+        assert all(low < score < high for low, high in lines[task]), task
+        assert f"{task} full {score:.3g}" in drawing.alt
 
 
 def test_retention_leaves_out_what_the_teacher_has_not_learned(load_study):
@@ -59,6 +62,15 @@ def test_retention_leaves_out_what_the_teacher_has_not_learned(load_study):
     drawing = figures.retention(load_study(made))
     assert tasks(drawing.figure.axes[0]) == ["mrpc", "sst2"]
     assert "mrpc full" in drawing.alt and "mrpc bigbird" not in drawing.alt
+
+
+def test_bins_of_few_examples_have_no_point(load):
+    found = load(toy_records.make())
+    table = kept.where_lost(found, "position")
+    few = table.assign(examples=table.examples.where(table.task != "press-qa", 9))
+    drawn = figures.where._enough(few)
+    assert set(drawn.task) == {"press-ner"} and len(drawn) == sum(table.task == "press-ner")
+    assert len(figures.where._enough(few.assign(examples=9))) == len(table)
 
 
 def test_where_it_is_lost_a_panel_a_task(load):

@@ -4,7 +4,7 @@ import matplotlib as mpl
 
 from ctd_lib import records
 from ctd_lib.errors import CtdError
-from ctd_lib.report import fragments, systems, tables
+from ctd_lib.report import fragments, kept, systems, tables
 from ctd_lib.report.figures.costs import latency, memory
 from ctd_lib.report.figures.deploy import pareto
 from ctd_lib.report.figures.growth import memory_over_length, time_over_length
@@ -16,6 +16,7 @@ from ctd_lib.report.figures.style import STYLE, Drawing, Plot
 from ctd_lib.report.figures.where import lengths, positions, questions, tags
 
 ROLES = "teacher filled, student hollow"
+ENOUGH = f"bins of {kept.FEWEST_EXAMPLES} test examples or more, where there are such"
 LINES = "teacher solid, student dashed; from a star on, a teacher needs less than full attention's"
 
 PLOTS = (
@@ -28,16 +29,17 @@ PLOTS = (
          f"{tables.SYNTHETIC_NOTE}"),
     Plot(latency, "Median time of one forward over input length: teacher solid, student dashed."),
     Plot(memory, "Peak memory of one forward over input length: teacher solid, student dashed."),
-    Plot(positions, f"Score over the position of the answer or entity: {ROLES}."),
-    Plot(lengths, f"Score over the length of the document: {ROLES}."),
-    Plot(tags, f"Entity F1 by type of entity: {ROLES}."),
+    Plot(positions, f"Score over the position of the answer or entity: {ROLES}; {ENOUGH}."),
+    Plot(lengths, f"Score over the length of the document: {ROLES}; {ENOUGH}."),
+    Plot(tags, f"Entity F1 by type of entity: {ROLES}; {ENOUGH}."),
     Plot(time_over_length, f"Median time of one forward in float32: {LINES}.", systems.KIND),
     Plot(memory_over_length, "Memory that one forward in float32 needs beyond the loaded model: "
          f"{LINES}.", systems.KIND),
     Plot(pareto, "Mean score against the time of one document, both of this profile's models; the "
          f"larger a point, the more memory. {ROLES.capitalize()}. Up and to the left is better; "
          "on the line lie the models that no other beats in score and time."),
-    Plot(questions, f"Score by type of question, or by part of a classification task: {ROLES}."),
+    Plot(questions, f"Score by type of question, or by part of a classification task: {ROLES}; "
+         f"{ENOUGH}."),
 )  # fmt: skip
 
 

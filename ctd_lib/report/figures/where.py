@@ -14,24 +14,36 @@ from ctd_lib.report.tables import cells
 
 def positions(records: pd.DataFrame) -> Drawing:
     """Score over the position of the answer or entity."""
-    found = kept.where_lost(records, "position")
+    found = _enough(kept.where_lost(records, "position"))
     return _over_bins(found, "position, tokens from", "Score by position of the answer or entity")
 
 
 def lengths(records: pd.DataFrame) -> Drawing:
     """Score over the length of the document."""
-    found = kept.where_lost(records, "tokens")
+    found = _enough(kept.where_lost(records, "tokens"))
     return _over_bins(found, "document, tokens from", "Score by length of the document")
 
 
 def tags(records: pd.DataFrame) -> Drawing:
     """Score by type of entity."""
-    return _over_kinds(kept.where_lost(records, "tag"), "Entity F1 by type of entity")
+    return _over_kinds(_enough(kept.where_lost(records, "tag")), "Entity F1 by type of entity")
 
 
 def questions(records: pd.DataFrame) -> Drawing:
     """Score by type of question."""
-    return _over_kinds(kept.where_lost(records, "kind"), "Score by type of question or part")
+    found = _enough(kept.where_lost(records, "kind"))
+    return _over_kinds(found, "Score by type of question or part")
+
+
+def _enough(found: pd.DataFrame) -> pd.DataFrame:
+    """Bins of enough test examples for a point, of tasks with two such bins; all if there are none.
+
+    The tables have the others too, and say that they are of few examples.
+    """
+    enough = found[found.examples >= kept.FEWEST_EXAMPLES]
+    bins = enough.groupby("task").bin.nunique()
+    enough = enough[enough.task.isin(bins[bins > 1].index)]
+    return found if enough.empty else enough
 
 
 def _over_bins(found: pd.DataFrame, label: str, words: str) -> Drawing:
