@@ -171,23 +171,6 @@ def test_only_seeds_of_both_roles_are_compared(load):
     assert row["seeds"] == 1
 
 
-def test_how_far_a_seed_moves_a_score(load):
-    made = of(toy_records.make(), "finetune", arch="lsg", role="student", task="conll2003")
-    for seed, score in ((1, 0.2), (2, 0.45)):
-        another = copy.deepcopy(made[0])
-        another["params"]["seed"] = seed
-        another["artifact"] += f"-seed{seed}"
-        another["values"]["score"] = score
-        made.append(another)
-    made[0]["values"]["score"] = 0.3
-    others = of(toy_records.make(), "finetune", arch="full")
-    [row] = tables.training_noise(load(made + others)).to_dict("records")
-    assert row == {
-        "task": "conll2003", "model": "student", "arch": "lsg", "seeds": 3,
-        "lowest (score)": 0.2, "highest (score)": 0.45, "apart (score)": pytest.approx(0.25),
-    }  # fmt: skip
-
-
 def test_where_it_is_lost(load):
     found = load(toy_records.make())
     halves = tables.halves(found)
