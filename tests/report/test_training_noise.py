@@ -1,4 +1,4 @@
-"""What the seed of finetuning alone changes, as a table."""
+"""What the seed of finetuning changes, as a table."""
 
 import copy
 

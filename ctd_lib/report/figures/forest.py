@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from ctd_lib import ARCHS
 from ctd_lib.report.figures.style import COLOURS, MARKERS, Drawing
+from ctd_lib.report.tables import cells
 from ctd_lib.scores.sampled import Interval
 
 SPREAD = 0.14
 """Between the archs of one row."""
-EMPTY = "not run yet"
 
 
 class Mark(NamedTuple):
@@ -54,8 +54,8 @@ def forest(
     axes = figure.subplots()
     if not marks:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, EMPTY, transform=axes.transAxes, ha="center")
-        return Drawing(figure, f"{what}: {EMPTY}.")
+        axes.text(0.5, 0.5, cells.NOT_YET, transform=axes.transAxes, ha="center")
+        return Drawing(figure, f"{what}: {cells.NOT_YET}.")
     axes.axvline(reference, color="#555555", linewidth=1, linestyle=":")
     labelled = set()
     for mark in marks:

@@ -17,7 +17,7 @@ PROFILE = "study"
 HOLDS = "holds"
 FAILS = "does not hold"
 OPEN = "cannot be told at this scale"
-NOT_YET = "not run yet"
+NOT_YET = cells.NOT_YET
 PART = "run in part"
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
@@ -71,7 +71,9 @@ class Finding:
 
 def none_counts(answer: Answer, there: Sequence[str], by_arch: Mapping[str, Interval]) -> Answer:
     """All was run, but no task counts for all archs; what there is of each arch alone."""
-    because = "; ".join(["no task counts for all archs", ", ".join(there)]).removesuffix("; ")
+    because = "no task counts for all archs"
+    if there:
+        because += f"; {', '.join(there)}"
     return replace(answer, verdict=OPEN, because=because, by_arch=by_arch)
 
 

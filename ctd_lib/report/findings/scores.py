@@ -76,7 +76,7 @@ def long_documents(records: pd.DataFrame) -> Outcome:
             rows.append({"group": group, "arch": arch, **_mean_cells(groups[group], archs),
                          "over": ", ".join(_tasks(groups[group], archs)) or "-"})  # fmt: skip
     difference = _kept_row(more)
-    if _none_counts(groups):
+    if _no_common_task(groups):
         difference = dict.fromkeys(difference, cells.NONE_COUNTS)
     rows.append({
         "group": f"{tidy.LONG_QA} - {tidy.SHORT}", "arch": ALL_CONVERTED, **difference, "over": "-",
@@ -203,7 +203,7 @@ def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
     )
     answer = Answer(paper.STATEMENTS["long-qa-more"], rule)
     if more is None:
-        return none_counts(answer, (), {}) if _none_counts(groups) else answer
+        return none_counts(answer, (), {}) if _no_common_task(groups) else answer
     tasks = {group: _tasks(groups[group], CONVERTED) for group in (tidy.LONG_QA, tidy.SHORT)}
     enough = all(len(of_group) >= FEWEST_TASKS for of_group in tasks.values())
     on = "; ".join(f"{group}, {_built_on(of_group)}" for group, of_group in tasks.items())
@@ -212,7 +212,7 @@ def _drops_more(more: Sampled | None, groups: dict[str, list[Cell]]) -> Answer:
     return Answer(answer.statement, rule, verdict, because, more.interval)
 
 
-def _none_counts(groups: dict[str, list[Cell]]) -> bool:
+def _no_common_task(groups: dict[str, list[Cell]]) -> bool:
     """Whether long QA and short tasks were run by all, and of one of them none counts for all."""
     found = [groups[group] for group in (tidy.LONG_QA, tidy.SHORT)]
     enough = all(len(ran(of_group, CONVERTED)) >= FEWEST_TASKS for of_group in found)

@@ -53,13 +53,13 @@ TABLES = (
     Table(scores, "Scores of teacher and student on the test split, task by task; the score kept "
           "with its 95 % interval by paired bootstrap over test examples and seeds. "
           f"'{NOISE}': the interval of the difference holds 0."),
-    Table(training_noise, "Scores of one model and task by several seeds of finetuning: how far "
-          "apart the draw alone puts them."),
+    Table(training_noise, "Scores of one model and task by several seeds of finetuning, and how "
+          "far they lie apart. Where a model was made again between its seeds, that is in it too."),
     Table(glue, "GLUE: mean of a task's scores on its whole official dev part, and the mean over "
           "all eight tasks, without WNLI, where all were run."),
     Table(truncation, "What was cut off the test examples, and the score that a model without "
-          "fault would reach on what is left: of an answer cut off, the words of it that stand "
-          "elsewhere in what is read. What a cut text would have told of its class is not "
+          "fault would reach on what is left: for an answer cut off, the best span of what is "
+          "read. What a cut text would have told of its class is not "
           "known."),
     Table(halves, "Before and after what a short encoder reads: entity F1 or answer F1 of what "
           f"begins there. {WHERE}"),

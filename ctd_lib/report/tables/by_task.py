@@ -44,7 +44,7 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_noise(records: pd.DataFrame) -> pd.DataFrame:
-    """How far scores of one model and task lie apart by the seed of finetuning alone."""
+    """How far scores of one model and task lie apart by the seed of finetuning."""
     rows = []
     found = tidy.select(records, "finetune")
     by_model = found.assign(score=[values["score"] for values in found["values"]]).groupby(

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 NOT_RUN = "not run"
+NOT_YET = "not run yet"
+"""Of the study, which is the plan of a finding."""
 NOT_ALL_RUN = "not all run"
 """Of a mean."""
 NONE_COUNTS = "none counts"

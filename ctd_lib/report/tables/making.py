@@ -4,7 +4,7 @@ import pandas as pd
 
 from ctd_lib import ARCHS
 from ctd_lib.records import KINDS
-from ctd_lib.report import tidy
+from ctd_lib.report import systems, tidy
 from ctd_lib.report.tables import cells
 
 
@@ -49,7 +49,6 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
     order = {name: number for number, name in enumerate((*KINDS, *ARCHS))}
     for row in sorted(records.itertuples(), key=lambda r: (order[r.kind], order[r.arch], r.path)):
         made, host = row.provenance, row.provenance["host"]
-        dirty = " + changes" if made.get("dirty") else ""
         rows.append(
             {
                 "stage": row.kind,
@@ -60,7 +59,7 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
                 "seed": row.seed,
                 "date (UTC)": made["date"][:16].replace("T", " "),
                 "run time (s)": made["seconds"],
-                "commit": (made["commit"] or "none")[:8] + dirty,
+                "commit": systems.commit(made),
                 "machine": f"{host['gpu'] or host['cpu']}; {host['cores']} cores",
                 "torch": made["versions"].get("torch"),
                 "transformers": made["versions"].get("transformers"),
