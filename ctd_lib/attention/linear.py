@@ -24,6 +24,7 @@ from transformers.models.roberta import modeling_roberta
 
 from ctd_lib.attention import probe
 from ctd_lib.attention.swap import Swapped
+from ctd_lib.runtime import multiplies_bfloat16
 
 GELUS = {
     activations.GELUActivation: "none",
@@ -60,8 +61,7 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
 def _fuses(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN should take the GELU too: as above, or bfloat16, which is oneDNN's anyway."""
     if x.device.type == "cpu" and x.dtype == weight.dtype == torch.bfloat16:
-        mkldnn = torch.backends.mkldnn.is_available()
-        return mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return multiplies_bfloat16(x.device)
     return _suits(x, weight)
 
 

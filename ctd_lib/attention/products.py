@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ctd_lib.attention import probe
+from ctd_lib.runtime import multiplies_bfloat16
 
 SCORES = {"cpu": 2**20, "cuda": 2**27}
 """Scores at work at a time, if one run has no more: what fits a CPU's cache, what fills a GPU."""
@@ -24,12 +25,14 @@ def faster(query: Tensor) -> bool:
     """Whether queries are attended to by products rather than by the CPU's fused kernel."""
     if query.device.type != "cpu":
         return True
-    return query.dtype == torch.bfloat16 and _faster_in_bfloat16()
+    able = query.dtype == torch.bfloat16 and multiplies_bfloat16(query.device)
+    return able and _faster_in_bfloat16()
 
 
 def faster_backward(query: Tensor, parts: list) -> bool:
     """The same of the backward, after a forward by the fused kernel."""
-    return _small_in_bfloat16(query, parts) and _faster_backward_in_bfloat16()
+    able = _small_in_bfloat16(query, parts) and multiplies_bfloat16(query.device)
+    return able and _faster_backward_in_bfloat16()
 
 
 def faster_than_sdpa(query: Tensor, parts: list) -> bool:

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig
 from ctd_lib import models, params, runtime
 from ctd_lib import pretrain as pretraining
 from ctd_lib.data import sources
-from ctd_lib.pipeline.common import get_or_make, training, without_means
+from ctd_lib.pipeline.common import get_or_make, precision, training, without_means
 from ctd_lib.pipeline.text import Text, contents
 from ctd_lib.store import Artifact
 
@@ -39,7 +39,8 @@ def backbone(p: params.BackboneParams) -> Artifact:
                 model, text.batches(HEAD_BATCH_SIZE, p.seed), found.tokenizer, steps=p.head_steps,
                 seed=p.seed, **training(p, folder),
             )  # fmt: skip
-            values |= {"mlm_loss": text.evaluate(model, p.precision), "tokens": log.tokens}
+            loss = text.evaluate(model, precision(p))
+            values |= {"mlm_loss": loss, "tokens": log.tokens, "precision": precision(p)}
         models.save(model, found.tokenizer, folder)
         return values
 

@@ -1,5 +1,6 @@
 """What every stage shares: its revision, its way through the store, its record."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,11 +56,25 @@ def without_means(settings: dict) -> dict:
     return {name: value for name, value in settings.items() if name not in MEANS}
 
 
+def precision(p: params.BackboneParams) -> str:
+    """What a stage computes in: `p.precision`, but float32 on a CPU that bfloat16 makes slower."""
+    if p.precision != "bfloat16" or runtime.multiplies_bfloat16(runtime.device(p.device)):
+        return p.precision
+    _say_float32()
+    return "float32"
+
+
+@functools.cache
+def _say_float32() -> None:
+    """Once a process."""
+    store.say("this processor has no instructions for bfloat16: float32 is computed in its place")
+
+
 def training(p: params.BackboneParams, folder: Path) -> dict:
     """Options of `train.fit` that every training stage takes from its parameters."""
     name = folder.name.removeprefix(".").removesuffix(".partial")
     return {
-        "precision": p.precision,
+        "precision": precision(p),
         "gradient_checkpointing": p.gradient_checkpointing,
         "checkpoints": train.Checkpoints(folder / store.CHECKPOINTS, 60 * p.checkpoint_minutes),
         "log_path": folder / STEP_LOG,

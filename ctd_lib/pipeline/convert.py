@@ -10,7 +10,7 @@ from ctd_lib import convert as conversion
 from ctd_lib import measure as measurement
 from ctd_lib import models, params
 from ctd_lib.pipeline.backbone import backbone, config_of
-from ctd_lib.pipeline.common import TENSOR_REPORT, get_or_make, record
+from ctd_lib.pipeline.common import TENSOR_REPORT, get_or_make, precision, record
 from ctd_lib.pipeline.text import Text
 from ctd_lib.store import Artifact
 
@@ -60,8 +60,8 @@ def converted(p: params.ConvertParams, upstream: Artifact) -> Artifact:
         return {
             **{action: actions.count(action) for action in ("copied", "tiled", "new", "dropped")},
             "parameters": measurement.parameters(after),
-            "mlm_loss_before": text.evaluate(before, p.precision),
-            "mlm_loss_after": text.evaluate(after, p.precision),
+            "mlm_loss_before": text.evaluate(before, precision(p)),
+            "mlm_loss_after": text.evaluate(after, precision(p)),
             "parity_length": length, "parity_max_abs_diff": _parity(before, after, text),
         }  # fmt: skip
 

@@ -11,7 +11,14 @@ from ctd_lib.distillation import student as students
 from ctd_lib.distillation import teacher as teachers
 from ctd_lib.errors import CtdError
 from ctd_lib.pipeline.backbone import config_of
-from ctd_lib.pipeline.common import costs, full_training, get_or_make, record, updates_of
+from ctd_lib.pipeline.common import (
+    costs,
+    full_training,
+    get_or_make,
+    precision,
+    record,
+    updates_of,
+)
 from ctd_lib.pipeline.convert import check_geometry, converted, geometry
 from ctd_lib.pipeline.pretrain import pretrain, pretrained
 from ctd_lib.pipeline.text import Text, contents
@@ -98,16 +105,16 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
         student = students.student_from_teacher(teacher, layer_map, p.student_hidden_size)
         text = Text(corpora, tokenizer, p.max_length)
         held_out = Text(p.corpora, tokenizer, p.max_length)  # the same for any distill_corpora
-        before = held_out.evaluate(student, p.precision)
-        of_teacher = held_out.evaluate(teacher, p.precision)
-        teacher = teachers.frozen(teacher, p.precision)  # float32 weights are of no more use
+        before = held_out.evaluate(student, precision(p))
+        of_teacher = held_out.evaluate(teacher, precision(p))
+        teacher = teachers.frozen(teacher, precision(p))  # float32 weights are of no more use
         # Opens the corpora in every process, before the main one reads them by itself.
         batches = text.batches(p.batch_size, p.seed, p.cross_documents)
         outputs = _outputs(p, upstream, text) if p.teacher_top_k else None
         log = distillation.distill(
             student, outputs or teacher, batches, tokenizer, steps=p.distill_steps,
             lr=p.distill_learning_rate, recipe=_recipe(p), layer_map=layer_map, seed=p.seed,
-            **full_training(p, folder, lambda: held_out.evaluate(student, p.precision)),
+            **full_training(p, folder, lambda: held_out.evaluate(student, precision(p))),
         )  # fmt: skip
         models.save(student, tokenizer, folder)
         terms = ("mlm", "soft_target", "cosine", "relation")
@@ -116,9 +123,10 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
             "layer_map": layer_map, "student_hidden_size": student.config.hidden_size,
             "parameters_teacher": measurement.parameters(teacher),
             "parameters_student": measurement.parameters(student),
+            "precision": precision(p),
             "mlm_loss_teacher": of_teacher,
             "mlm_loss_before": before,
-            "mlm_loss_after": held_out.evaluate(student, p.precision),
+            "mlm_loss_after": held_out.evaluate(student, precision(p)),
             "terms_first": {name: log[0][name] for name in terms},
             "terms_last": {name: log[-1][name] for name in terms},
         } | costs(log)  # fmt: skip
@@ -158,7 +166,7 @@ def _outputs(p: params.DistillParams, upstream: Artifact, text: Text) -> teacher
         windows = updates.windows(masked, p.accumulation, p.tokens_per_update)
         cache = teachers.write(
             teacher, chain.from_iterable(islice(windows, p.distill_steps)), folder,
-            top_k=p.teacher_top_k, temperature=p.temperature, precision=p.precision,
+            top_k=p.teacher_top_k, temperature=p.temperature, precision=precision(p),
         )  # fmt: skip
         return {"batches": cache.batches}
 

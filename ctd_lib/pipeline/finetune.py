@@ -7,7 +7,7 @@ from pathlib import Path
 from ctd_lib import finetune as finetuning
 from ctd_lib import models, params, runtime, tasks
 from ctd_lib.errors import CtdError
-from ctd_lib.pipeline.common import PREDICTIONS, STEP_LOG, get_or_make, record, training
+from ctd_lib.pipeline.common import PREDICTIONS, STEP_LOG, get_or_make, precision, record, training
 from ctd_lib.pipeline.distill import model_of
 from ctd_lib.pipeline.text import tokenizer_digest
 from ctd_lib.scores import predictions
@@ -45,7 +45,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
         model.to(runtime.device(p.device))
         if scored_only:
             result = finetuning.score(
-                model, data, tokenizer, precision=p.precision, public_attention=True, **reading
+                model, data, tokenizer, precision=precision(p), public_attention=True, **reading
             )
             seconds = upstream[0].values["seconds"]
             shutil.copy(upstream[0].path / STEP_LOG, folder)  # of the training that is scored
@@ -69,7 +69,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
             "score": result.scores[data.main_metric], "scores": result.scores,
             "upper_bound": result.upper_bounds.get(data.main_metric, 1.0),
             "upper_bounds": result.upper_bounds, "global_attention": result.global_attention,
-            "seconds": seconds, "source": _source(data), **result.counts,
+            "precision": precision(p), "seconds": seconds, "source": _source(data), **result.counts,
         }  # fmt: skip
 
     label = f"{p.arch}-{p.role}-{p.task}"

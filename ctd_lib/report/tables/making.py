@@ -59,6 +59,7 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
                 "seed": row.seed,
                 "date (UTC)": made["date"][:16].replace("T", " "),
                 "run time (s)": made["seconds"],
+                "trained in": _precision(row),
                 "commit": systems.commit(made),
                 "machine": f"{host['gpu'] or host['cpu']}; {host['cores']} cores",
                 "torch": made["versions"].get("torch"),
@@ -67,6 +68,12 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return cells.complete(rows)
+
+
+def _precision(row) -> str:
+    """Records older than the value computed in what was asked for."""
+    trained = row.kind in ("pretrain", "distill", "finetune")
+    return row.values.get("precision", row.params["precision"]) if trained else "-"
 
 
 def _by_arch(records: pd.DataFrame, kind: str, fields: dict[str, str]) -> list[dict]:
