@@ -19,7 +19,8 @@ LOST_COLUMNS = (
     "low", "high",
 )  # fmt: skip
 FEWEST_EXAMPLES = 10
-"""Of a test part: resamples of fewer tell little of how far a score could lie elsewhere."""
+"""Of a test part, or documents if it has several on one: resamples of fewer tell little of how far
+a score could lie elsewhere."""
 COMMONEST = 20
 """Words of answers that are tried as a constant answer."""
 FAMILIES = {
@@ -129,7 +130,7 @@ def _constants(found: predictions.Predictions) -> set:
 
 def why_not(compared: bootstrap.Comparison, chance: float) -> str:
     """In a word or two why no mean builds on a comparison; empty if one may."""
-    if compared.examples < FEWEST_EXAMPLES:
+    if compared.documents < FEWEST_EXAMPLES:
         return "few examples"
     return "" if learned(compared, chance) else "not learned"
 

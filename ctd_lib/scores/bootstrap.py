@@ -2,8 +2,10 @@
 
 Every resample draws as many test examples as there are, with replacement, the same ones for teacher
 and student, and where there are several seeds as many seeds, the same ones for both (Efron and
-Tibshirani 1993, chapter 13: percentile intervals). A resample is a row of weights, how often each
-example was drawn, so that most scores are a product of weights and per-example counts.
+Tibshirani 1993, chapter 13: percentile intervals). Questions on one document rise and fall
+together: there the documents are drawn, each with all of its questions. A resample is a row of
+weights, how often each example was drawn, so that most scores are a product of weights and
+per-example counts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,8 @@ class Comparison:
     second: Sampled
     """Of the student."""
     examples: int
+    documents: int
+    """What is drawn: fewer than the examples where several are of one."""
     seeds: int
 
     @property
@@ -81,25 +85,36 @@ def compare(
     every = [*teachers, *students]
     metric = metric or every[0].main_metric
     scorers = [scorer(found, metric) for found in every]
-    count, seeds = len(teachers[0].examples), len(teachers)
+    document, seeds = document_of(teachers[0]), len(teachers)
     rng = np.random.default_rng(seed)
     rows = []
-    for weights in draws(count, resamples, rng):
+    for weights in draws(document, resamples, rng):
         scores = np.stack([of(weights) for of in scorers]).reshape(2, seeds, -1)
         chosen = rng.integers(seeds, size=scores.shape[1:])
         rows.append(np.take_along_axis(scores, chosen[None], axis=1).mean(1))
     drawn = np.concatenate(rows, axis=1)  # (2, R)
-    whole = np.array([of(np.ones((1, count)))[0] for of in scorers]).reshape(2, seeds).mean(1)
+    whole = (
+        np.array([of(np.ones((1, len(document))))[0] for of in scorers]).reshape(2, seeds).mean(1)
+    )
 
     first, second = (Sampled(float(value), of) for value, of in zip(whole, drawn, strict=True))
-    return Comparison(metric, first, second, examples=count, seeds=seeds)
+    documents = int(document.max()) + 1
+    return Comparison(metric, first, second, len(document), documents, seeds)
 
 
-def draws(count: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Resamples of so many examples, some at a time: weights (R, N)."""
+def document_of(predictions: Predictions) -> np.ndarray:
+    """The number of each example's document (N,), from 0; its own where none is known."""
+    known = [example.get("document", n) for n, example in enumerate(predictions.examples)]
+    return np.unique(known, return_inverse=True)[1]
+
+
+def draws(document: np.ndarray, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Resamples of examples, whose documents are drawn (N,), some at a time: weights (R, N)."""
+    count = int(document.max()) + 1
     for start in range(0, resamples, CHUNK):
         drawn = rng.integers(count, size=(min(CHUNK, resamples - start), count))
-        yield np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(float)
+        often = np.stack([np.bincount(row, minlength=count) for row in drawn])
+        yield often[:, document].astype(float)
 
 
 def same_examples(predictions: Sequence[Predictions]) -> bool:

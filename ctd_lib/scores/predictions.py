@@ -19,8 +19,9 @@ class Predictions:
     """Official rules of question answering, as in `metrics.answer_scores`; empty elsewhere."""
     examples: list[dict]
     """`gold` and `predicted` of each test example, in their order, and what `tasks` knows of where
-    it stands: `tokens` of its whole input, `kind`, `position` of the answer. Of tagging, gold and
-    predicted are entities [type, first word, last word + 1, position of its first token]."""
+    it stands: `tokens` of its whole input, `kind`, `position` of the answer, number of the
+    `document` that a question is on. Of tagging, gold and predicted are entities [type, first word,
+    last word + 1, position of its first token]."""
 
 
 def write(predictions: Predictions, path: Path) -> None:

@@ -123,7 +123,7 @@ def compare(
 ) -> pd.DataFrame:
     """Teacher and student in each bin, the items of all seeds together.
 
-    The interval of the difference is by paired bootstrap over examples and seeds, as in
+    The interval of the difference is by paired bootstrap over documents and seeds, as in
     `bootstrap.compare`; resamples that leave a bin without a score do not count for it.
 
     Returns:
@@ -134,23 +134,25 @@ def compare(
         CtdError: as `bootstrap.compare`, or there is no such column.
     """
     bootstrap.demand_alike(teachers, students)
-    count, seeds = len(teachers[0].examples), len(teachers)
+    document, seeds = bootstrap.document_of(teachers[0]), len(teachers)
     frames = [items(found) for found in (*teachers, *students)]
     rows = pd.concat(frames, keys=range(2 * seeds), names=["run"]).reset_index("run")
     bins = _bins(rows, by, edges)
     names = list(map(str, bins.categories))
     known = bins.codes >= 0
     place = rows.run[known], rows.example[known], bins.codes[known]
-    sums = np.zeros((3, 2 * seeds, count, len(names)))  # score, what it is of, gold items
+    sums = np.zeros((3, 2 * seeds, len(document), len(names)))  # score, what it is of, gold items
     for target, values in zip(sums, _parts(rows), strict=True):
         np.add.at(target, place, np.asarray(values, dtype=float)[known])
     gold = sums[2, :seeds].sum((0, 1)) // seeds
     with_gold = (sums[2, 0] > 0).sum(0)
-    sums = sums[:2].reshape(2, 2, seeds, count, -1)  # (part or whole, role, seed, example, bin)
+    sums = sums[:2].reshape(
+        2, 2, seeds, len(document), -1
+    )  # (part or whole, role, seed, example, bin)
     teacher, student = _ratio(sums.sum((2, 3)))
     rng = np.random.default_rng(seed)
     drawn = []
-    for weights in bootstrap.draws(count, resamples, rng):
+    for weights in bootstrap.draws(document, resamples, rng):
         chosen = rng.multinomial(seeds, [1 / seeds] * seeds, size=len(weights))  # (R, seeds)
         drawn.append(_ratio(np.einsum("prsxb,xs->prxb", weights @ sums, chosen)))
     teachers_drawn, students_drawn = np.concatenate(drawn, axis=1)

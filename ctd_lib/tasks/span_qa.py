@@ -223,11 +223,14 @@ def _best_possible(example: Question, text: str) -> tuple[float, float]:
 def details(
     features: list[dict], predictions: Sequence[str], examples: Sequence[Question]
 ) -> list[dict]:
-    """Of each example: `gold` texts, `predicted`, `kind`, `position` of the answer, `tokens`."""
+    """Of each example: `gold` texts, `predicted`, `kind`, `position` of the answer, `tokens`, and
+    the number of its `document`, which other examples may be of too."""
     first = {feature["example"]: feature for feature in features}
+    documents: dict[str, int] = {}
     return [
         {
             "id": example.id, "gold": list(example.golds), "predicted": predicted,
+            "document": documents.setdefault(example.title or example.context, len(documents)),
             "kind": example.kind or question_word(example.question),
             "position": first[number]["position"], "tokens": first[number]["tokens"],
         }

@@ -1,5 +1,6 @@
 """Resampled scores equal the metrics on the resampled examples; intervals behave as they should."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -177,3 +178,36 @@ def test_what_cannot_be_compared():
     for name in ("entity_f1", "accuracy_nowhere", "recall"):
         with pytest.raises(CtdError, match=f"no score '{name}'"):
             bootstrap.compare([one], [one], name)
+
+
+def on_documents(made, sizes):
+    """The predictions with so many examples on each document."""
+    numbers = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    rows = [e | {"document": n} for e, n in zip(made.examples, numbers, strict=True)]
+    return dataclasses.replace(made, examples=rows)
+
+
+def test_a_document_is_drawn_with_all_of_its_questions():
+    rng, sizes = np.random.default_rng(7), [1, 4, 2, 5]
+    document = bootstrap.document_of(on_documents(answers(rng, 12)[0], sizes))
+    (weights,) = bootstrap.draws(document, 50, np.random.default_rng(0))
+    assert weights.shape == (50, 12)
+    (drawn,) = bootstrap.draws(np.arange(4), 50, np.random.default_rng(0))
+    np.testing.assert_array_equal(weights, np.repeat(drawn, sizes, axis=1))
+    assert (drawn.sum(1) == 4).all()
+
+
+def test_questions_that_rise_and_fall_together_are_as_one():
+    """Ten questions a document, all right or all wrong: as sure as one question a document."""
+    rng = np.random.default_rng(8)
+    right = rng.integers(2, size=40)
+    one = examples_of("classification", [1] * 40, right.tolist())[0]
+    ten = examples_of("classification", [1] * 400, np.repeat(right, 10).tolist())[0]
+    apart, together = (
+        bootstrap.compare([made], [made]) for made in (one, on_documents(ten, [10] * 40))
+    )
+    assert together.teacher == pytest.approx(apart.teacher)
+    assert (together.examples, together.documents, apart.documents) == (400, 40, 40)
+    independent = bootstrap.compare([ten], [ten])
+    width, narrow = (x.teacher.high - x.teacher.low for x in (together, independent))
+    assert width == pytest.approx(narrow * np.sqrt(10), rel=0.15)

@@ -166,5 +166,17 @@ def test_scores_by_kind_and_details(tokenizer):
     rows = span_qa.details(features, ["sun", "moon", "sun"], examples)
     assert [row["kind"] for row in rows] == list(kinds)
     assert rows[1]["gold"] == ["sun"] and rows[1]["predicted"] == "moon"
+    assert [row["document"] for row in rows] == [0, 0, 0]
     assert span_qa.question_word("On the day, where was it?") == "where"
     assert span_qa.question_word("Name it.") == "other"
+
+
+def test_questions_on_one_article_or_text_are_on_one_document(tokenizer):
+    asked = _question("the sun", "sun", 4, "Where is it?")
+    examples = [
+        replace(asked, title=title, context=context, answers=())
+        for title, context in (("A", "x"), ("A", "y"), ("", "x"), ("B", "x"), ("", "x"), ("A", "z"))
+    ]
+    features = [{"example": n, "position": 0, "tokens": 1} for n in range(len(examples))]
+    rows = span_qa.details(features, [""] * len(examples), examples)
+    assert [row["document"] for row in rows] == [0, 0, 1, 2, 1, 0]

@@ -46,8 +46,9 @@ _COLUMNS = (
 )  # fmt: skip
 CAPTION = (
     "Score of teacher and student, score kept and its 95 % interval: paired bootstrap over test "
-    "examples and seeds, of a mean over tasks too. A task counts for the mean where the data is "
-    f"real, at least {FEWEST_EXAMPLES} examples are tested and the whole interval of the teacher's "
+    "examples (of questions over the documents that they are on) and seeds, of a mean over tasks "
+    f"too. A task counts for the mean where the data is real, at least {FEWEST_EXAMPLES} of these "
+    "are tested and the whole interval of the teacher's "
     "score is above that of any constant class, or one word to all questions, or 0 for the rest; "
     "for a mean over archs, where all this is so for each of them."
 )
