@@ -1,8 +1,8 @@
 """One contender of benchmarks/attention.py: a process that holds a model and times forwards.
 
 It reads a JSON object a line, {"length": 4096, "batch_size": 1, "train": false, "memory": false},
-and answers with one. It needs torch and transformers, and ctd_lib only for our own implementations,
-so that another environment can run it too.
+and answers with one. It needs torch and transformers, and ctd_lib only for our own implementations
+and the machine's speed, so that another environment can run the others.
 """
 
 import argparse
@@ -130,27 +130,12 @@ def run(model, device, length, batch_size, train, memory):
     return {"seconds": seconds, "extra_bytes": meter.extra if memory else None}
 
 
-def matmul(device, size=2048):
+def matmul(device):
     """FLOP per second of the fastest matrix product at hand, for each dtype."""
-    peaks = {}
-    for name, dtype in DTYPES.items():
-        x, y = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        products = [lambda x=x, y=y: torch.nn.functional.linear(x, y)]
-        if device == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-            products.append(
-                lambda x=x, y=y: torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
-            )
-        best = float("inf")
-        with torch.inference_mode():
-            for product in products:
-                for _ in range(3):
-                    start = time.perf_counter()
-                    product()
-                    if device == "cuda":
-                        torch.cuda.synchronize()
-                    best = min(best, time.perf_counter() - start)
-        peaks[name] = 2 * size**3 / best
-    return peaks
+    from ctd_lib.measure import machine
+
+    found = machine.matmul_gflops(torch.device(device), list(DTYPES))
+    return {name: 1e9 * speed for name, speed in found.items()}
 
 
 def main():

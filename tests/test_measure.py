@@ -14,7 +14,7 @@ from torch import nn
 from toy_models import NO_MEMORY, bare_bert
 from transformers import BertModel, LongformerConfig, LongformerForQuestionAnswering
 
-from ctd_lib import measure
+from ctd_lib import measure, runtime
 from ctd_lib.errors import CtdError
 from ctd_lib.measure import contenders, figures, forwards, machine, rounds
 
@@ -265,6 +265,18 @@ def test_the_machines_speed_is_that_of_a_product(monkeypatch):
     x = torch.randn(512, 512)
     seconds = min(machine._seconds(lambda: x @ x, torch.device("cpu")) for _ in range(20))
     assert 0.3 < found["float32"] / (2 * 512**3 / seconds / 1e9) < 10
+
+
+def test_onednn_is_not_asked_for_what_the_processor_does_not_multiply(monkeypatch):
+    """There it does not answer more slowly, it raises."""
+    asked = []
+    monkeypatch.setattr(machine, "SIZE", {"cpu": 8})
+    monkeypatch.setattr(runtime, "multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_linear_pointwise", lambda x, *_: asked.append(x.dtype), raising=False
+    )
+    found = machine.matmul_gflops(torch.device("cpu"), ["float32", "bfloat16"])
+    assert min(found.values()) > 0 and set(asked) <= {torch.float32}
 
 
 def test_energy_is_left_out_where_nothing_measures_it(monkeypatch, tmp_path):

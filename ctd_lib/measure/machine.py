@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ctd_lib import runtime
 from ctd_lib.measure.forwards import DTYPES
 
 SIZE = {"cpu": 2048, "cuda": 8192}
@@ -29,7 +30,8 @@ def matmul_gflops(device: torch.device, dtypes: Sequence[str]) -> dict[str, floa
     for name in dtypes:
         x, y = (torch.randn(size, size, device=device).to(DTYPES[name]) for _ in range(2))
         products = [lambda x=x, y=y: torch.nn.functional.linear(x, y)]
-        if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        able = name == "float32" or runtime.multiplies_bfloat16(device)
+        if device.type == "cpu" and torch.backends.mkldnn.is_available() and able:
             # PyTorch's own float32 product holds back on CPUs that are not Intel's.
             products.append(
                 lambda x=x, y=y: torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
