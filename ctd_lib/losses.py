@@ -155,9 +155,10 @@ def chunked_loss(
         soft_target_weight=soft_target_weight / soft_target_tokens,
         temperature=temperature,
     )
-    loss, mlm, soft_target = _ChunkedSum.apply(
-        head.transform(hidden[used]), head.decoder.weight, head.decoder.bias, terms, chunk
-    )
+    inputs = head.transform(hidden[used]), head.decoder.weight, head.decoder.bias
+    if not torch.is_grad_enabled():  # else their gradients would be computed, for nobody
+        inputs = (x.detach() for x in inputs)
+    loss, mlm, soft_target = _ChunkedSum.apply(*inputs, terms, chunk)
     return VocabularyTerms(loss, mlm / mlm_tokens, soft_target / soft_target_tokens)
 
 

@@ -77,8 +77,8 @@ def keep_freed_memory() -> None:
     fifth of a step's time on the CPU. Blocks above 256 MiB still go back; those of a step, like the
     gradient of the embeddings, are smaller.
 
-    Not for steps on sequences of many lengths: what one frees does not fit the next, so that memory
-    grows, and no time is won.
+    Not for steps on sequences of any length: what one frees does not fit the next, so that memory
+    grows, and no time is won. Of few lengths it does not grow.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

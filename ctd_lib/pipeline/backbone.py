@@ -35,6 +35,7 @@ def backbone(p: params.BackboneParams) -> Artifact:
             text = Text(
                 p.head_corpora, found.tokenizer, min(HEAD_LENGTH, models.max_length(model.config))
             )
+            runtime.keep_freed_memory()
             log = pretraining.train_lm_head(
                 model, text.batches(HEAD_BATCH_SIZE, p.seed), found.tokenizer, steps=p.head_steps,
                 seed=p.seed, **training(p, folder),

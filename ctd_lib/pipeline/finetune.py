@@ -43,6 +43,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
             "global_attention": p.global_attention,
         }  # fmt: skip
         model.to(runtime.device(p.device))
+        runtime.keep_freed_memory()  # batches have few lengths
         if scored_only:
             result = finetuning.score(
                 model, data, tokenizer, precision=precision(p), public_attention=True, **reading

@@ -1,5 +1,6 @@
 """The stage of finetuning: shared features, kept predictions, task distillation."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -91,7 +92,11 @@ def test_task_distillation_takes_the_finetuned_teacher(home, make, tagging):
     assert "task_distill" in (artifact.path / pipeline.STEP_LOG).read_text().splitlines()[0]
 
 
-def test_a_first_task_is_finetuned_with_its_own_sizes_and_its_head_goes_on(home, make):
+def test_a_first_task_is_finetuned_with_its_own_sizes_and_its_head_goes_on(home, make, monkeypatch):
+    profiles = copy.deepcopy(params.profiles())
+    sizes = profiles["quick"]["tasks"]["press-qa"]
+    sizes |= {"train_examples": 2, "test_examples": 3}  # each is read in dozens of windows
+    monkeypatch.setattr(params, "profiles", lambda: profiles)
     files = dict.fromkeys(("train_file", "test_file"), str(home / "a.json"))
     (home / "a.json").write_text(json.dumps(squad_file()))
     chosen = make(
@@ -100,7 +105,7 @@ def test_a_first_task_is_finetuned_with_its_own_sizes_and_its_head_goes_on(home,
     )  # fmt: skip
     artifact = pipeline.finetune(chosen)
     made = records.load("quick").query("kind == 'finetune'").set_index("task")
-    first, sizes = made.loc["press-qa"], params.profiles()["quick"]["tasks"]["press-qa"]
+    first = made.loc["press-qa"]
     assert {name: first.params[name] for name in sizes} == sizes
     manifest = json.loads((artifact.path / "manifest.json").read_text())
     assert manifest["upstream"] == [first.key]
