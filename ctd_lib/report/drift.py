@@ -1,8 +1,8 @@
 """What moved since the committed reference: `python -m ctd_lib.report.drift`, `--accept` renews it.
 
 The reference, `results/reference/<profile>.json`, holds a few numbers of every record. Another
-machine rounds otherwise, so that a score may differ by a few test examples; it is faster or slower,
-so that times are compared as student / teacher only.
+machine rounds otherwise or computes in another precision, so that a score may differ by a few test
+examples; it is faster or slower, so that times are compared as student / teacher only.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def accept(profile: str) -> Path:
         "profile": profile,
         "date": latest["date"],
         "commit": latest["commit"],
-        "hosts": sorted({made["host"]["gpu"] or made["host"]["cpu"] for made in found.provenance}),
+        "hosts": _hosts(found),
         "records": numbers(found),
     }
     path = reference_path(profile)
@@ -125,7 +125,8 @@ def compare(profile: str) -> Drift:
     account = (
         f"Against the reference of {reference['date'][:10]} (commit {commit}, "
         f"{', '.join(reference['hosts'])}): of {compared} numbers {counts[MOVED]} moved, "
-        f"{counts[NEW]} records are new, {counts[MISSING]} missing."
+        f"{counts[NEW]} records are new, {counts[MISSING]} missing. The records are of "
+        f"{', '.join(_hosts(found))}, trained in {', '.join(_precisions(found))}."
     )
     return Drift(_table(rows), account)
 
@@ -159,6 +160,15 @@ def _read(profile: str) -> dict | None:
         raise CtdError(
             f"{path} is no reference; renew it by `python -m ctd_lib.report.drift --accept`."
         ) from error
+
+
+def _hosts(found: pd.DataFrame) -> list[str]:
+    return sorted({made["host"]["gpu"] or made["host"]["cpu"] for made in found.provenance})
+
+
+def _precisions(found: pd.DataFrame) -> list[str]:
+    trained = found[found.kind.isin(["pretrain", "distill", "finetune"])]
+    return sorted({tidy.precision(row) for row in trained.itertuples()}) or ["none"]
 
 
 def _identity(row) -> str:

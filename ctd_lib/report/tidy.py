@@ -62,6 +62,11 @@ def ranked(records: pd.DataFrame, kind: str, variant: str | None = "") -> pd.Dat
     return found.sort_values(["variant", "date"], na_position="first")
 
 
+def precision(row) -> str:
+    """What a training computed in; of a record older than that value, what was asked for."""
+    return row.values.get("precision", row.params["precision"])
+
+
 def scores(records: pd.DataFrame) -> pd.DataFrame:
     """One row per arch, task and seed: teacher's and student's score and `kept`, in percent."""
     cells: dict[tuple, dict] = {}

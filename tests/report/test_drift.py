@@ -41,11 +41,13 @@ NOTHING = [("nothing moved", "-", "-")]
 
 
 def test_the_same_records_have_not_moved(load, made):
+    made[1]["values"]["precision"] = "float32"
     assert moved(load, made) == NOTHING
     account = drift.compare("quick").account
     # 5 archs: 4 tasks and 2 roles, 3 losses, 5 numbers of costs
     assert f"of {5 * (8 + 3 + 5)} numbers 0 moved, 0 records are new, 0 missing" in account
     assert "2000-01-01 (commit 01234567, toy processor)" in account
+    assert account.endswith("The records are of toy processor, trained in bfloat16, float32.")
 
 
 @pytest.mark.parametrize(("change", "expected"), [(0.039, NOTHING), (-0.041, None)])

@@ -229,6 +229,15 @@ def test_the_profiles_own_parameters_go_before_a_later_trial(load):
     assert trial["artifact"] in "".join(tables.runs(found).record)
 
 
+def test_what_a_model_was_trained_in_is_what_its_record_says(load):
+    made = toy_records.make()
+    of(made, "distill", arch="lsg")[0]["values"]["precision"] = "float32"
+    table = tables.runs(load(made)).set_index(["stage", "arch"])["trained in"]
+    assert table["distill", "lsg"] == "float32"
+    assert table["distill", "full"] == "bfloat16"  # older than the value: what was asked for
+    assert table["convert", "full"] == table["measure", "full"] == "-"
+
+
 def test_the_later_of_two_trials_counts(load):
     [first] = of(toy_records.make(), "distill", arch="full")
     first["params"]["distill_steps"] = 1

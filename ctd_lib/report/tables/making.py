@@ -7,6 +7,8 @@ from ctd_lib.records import KINDS
 from ctd_lib.report import systems, tidy
 from ctd_lib.report.tables import cells
 
+TRAINED = ("pretrain", "distill", "finetune")
+
 
 def conversion(records: pd.DataFrame) -> pd.DataFrame:
     """What conversion did to the tensors and to the masked-LM loss."""
@@ -59,7 +61,7 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
                 "seed": row.seed,
                 "date (UTC)": made["date"][:16].replace("T", " "),
                 "run time (s)": made["seconds"],
-                "trained in": _precision(row),
+                "trained in": tidy.precision(row) if row.kind in TRAINED else "-",
                 "commit": systems.commit(made),
                 "machine": f"{host['gpu'] or host['cpu']}; {host['cores']} cores",
                 "torch": made["versions"].get("torch"),
@@ -68,12 +70,6 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return cells.complete(rows)
-
-
-def _precision(row) -> str:
-    """Records older than the value computed in what was asked for."""
-    trained = row.kind in ("pretrain", "distill", "finetune")
-    return row.values.get("precision", row.params["precision"]) if trained else "-"
 
 
 def _by_arch(records: pd.DataFrame, kind: str, fields: dict[str, str]) -> list[dict]:

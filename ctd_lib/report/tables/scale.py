@@ -76,7 +76,7 @@ def _measured(records: pd.DataFrame, stage: str, arch: str, work: float) -> dict
     return {
         "measured (tokens/s)": speed,
         "measured (GFLOP/s)": _figures(flops / 1e9),
-        "machine": f"{machine}, {row.values.get('precision', row.params['precision'])}",
+        "machine": f"{machine}, {tidy.precision(row)}",
         "at that speed (days)": _figures(work / flops / 86400),
     }
 
