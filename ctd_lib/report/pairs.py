@@ -63,9 +63,12 @@ def teacher_and_student(records: pd.DataFrame) -> list[Cell]:
     return _cells(kept.pairs(records), records)
 
 
-def recipe_and_variant(records: pd.DataFrame, variant: str, role: str = "student") -> list[Cell]:
-    """The recipe's model beside that of a variant: one cell per task and arch."""
-    found = (tidy.select(records, "finetune", name) for name in ("", variant))
+def recipe_and_variant(
+    records: pd.DataFrame, variant: str, role: str = "student", base: str = ""
+) -> list[Cell]:
+    """The model of the recipe, or of another variant, beside a variant's: one cell per task and
+    arch."""
+    found = (tidy.select(records, "finetune", name) for name in (base, variant))
     return _cells(kept.paired(*(rows[rows.role == role] for rows in found)), records)
 
 

@@ -60,6 +60,19 @@ def test_global_attention_in_tagging(load_study):
     assert answer(found, "bigbird").verdict == common.NOT_YET
 
 
+def test_a_policy_is_compared_with_none_of_its_own_making(load_study):
+    made = toy_study.main(["longformer"], ("wikigold", "litbank"))
+    made += [
+        toy_study.finetuned("longformer", "teacher", "litbank", right, policy)
+        for policy, right in (("global-none", 0.5), ("global-first", 0.7))
+    ]
+    made.append(toy_study.finetuned("longformer", "teacher", "wikigold", 0.7, "global-first"))
+    frame = of(findings.traps(load_study(made)), "finding_traps")
+    none = frame.set_index(["policy", "model", "task"])["none (score)"]
+    assert none["global-first", "teacher", "litbank"] == pytest.approx(0.5)
+    assert none["global-first", "teacher", "wikigold"] == pytest.approx(toy_study.TEACHER)
+
+
 def test_public_attention_that_scores_worse_is_not_alike(load_study):
     tasks = ("wikigold", "litbank", "hotpotqa")
     made = toy_study.main(["bigbird"], tasks)
