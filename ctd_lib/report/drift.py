@@ -167,7 +167,7 @@ def _hosts(found: pd.DataFrame) -> list[str]:
 
 
 def _precisions(found: pd.DataFrame) -> list[str]:
-    trained = found[found.kind.isin(["pretrain", "distill", "finetune"])]
+    trained = found[found.kind.isin(tidy.TRAINED)]
     return sorted({tidy.precision(row) for row in trained.itertuples()}) or ["none"]
 
 

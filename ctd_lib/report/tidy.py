@@ -22,6 +22,9 @@ SHORT, LONG_NER, LONG_QA, LONG_OTHER = "short text", "long NER", "long QA", "lon
 GROUPS = (SHORT, LONG_NER, LONG_QA)
 """The paper's three groups of tasks."""
 
+TRAINED = ("pretrain", "distill", "finetune")
+"""Kinds of records whose `precision` is that of a training."""
+
 _CHOSEN = ("variant", "systems", "model", "price_per_hour", "finetuned", "onnx")
 """Parameters that no recipe prescribes: they say what is asked for."""
 _SCORE_COLUMNS = (

@@ -86,6 +86,7 @@ def compare(
     metric = metric or every[0].main_metric
     scorers = [scorer(found, metric) for found in every]
     document, seeds = document_of(teachers[0]), len(teachers)
+    count, documents = len(document), int(document.max()) + 1
     rng = np.random.default_rng(seed)
     rows = []
     for weights in draws(document, resamples, rng):
@@ -93,13 +94,10 @@ def compare(
         chosen = rng.integers(seeds, size=scores.shape[1:])
         rows.append(np.take_along_axis(scores, chosen[None], axis=1).mean(1))
     drawn = np.concatenate(rows, axis=1)  # (2, R)
-    whole = (
-        np.array([of(np.ones((1, len(document))))[0] for of in scorers]).reshape(2, seeds).mean(1)
-    )
+    whole = np.array([of(np.ones((1, count)))[0] for of in scorers]).reshape(2, seeds).mean(1)
 
     first, second = (Sampled(float(value), of) for value, of in zip(whole, drawn, strict=True))
-    documents = int(document.max()) + 1
-    return Comparison(metric, first, second, len(document), documents, seeds)
+    return Comparison(metric, first, second, count, documents, seeds)
 
 
 def document_of(predictions: Predictions) -> np.ndarray:

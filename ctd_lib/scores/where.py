@@ -135,20 +135,19 @@ def compare(
     """
     bootstrap.demand_alike(teachers, students)
     document, seeds = bootstrap.document_of(teachers[0]), len(teachers)
+    count = len(document)
     frames = [items(found) for found in (*teachers, *students)]
     rows = pd.concat(frames, keys=range(2 * seeds), names=["run"]).reset_index("run")
     bins = _bins(rows, by, edges)
     names = list(map(str, bins.categories))
     known = bins.codes >= 0
     place = rows.run[known], rows.example[known], bins.codes[known]
-    sums = np.zeros((3, 2 * seeds, len(document), len(names)))  # score, what it is of, gold items
+    sums = np.zeros((3, 2 * seeds, count, len(names)))  # score, what it is of, gold items
     for target, values in zip(sums, _parts(rows), strict=True):
         np.add.at(target, place, np.asarray(values, dtype=float)[known])
     gold = sums[2, :seeds].sum((0, 1)) // seeds
     with_gold = (sums[2, 0] > 0).sum(0)
-    sums = sums[:2].reshape(
-        2, 2, seeds, len(document), -1
-    )  # (part or whole, role, seed, example, bin)
+    sums = sums[:2].reshape(2, 2, seeds, count, -1)  # (part or whole, role, seed, example, bin)
     teacher, student = _ratio(sums.sum((2, 3)))
     rng = np.random.default_rng(seed)
     drawn = []

@@ -7,8 +7,6 @@ from ctd_lib.records import KINDS
 from ctd_lib.report import systems, tidy
 from ctd_lib.report.tables import cells
 
-TRAINED = ("pretrain", "distill", "finetune")
-
 
 def conversion(records: pd.DataFrame) -> pd.DataFrame:
     """What conversion did to the tensors and to the masked-LM loss."""
@@ -61,7 +59,7 @@ def runs(records: pd.DataFrame) -> pd.DataFrame:
                 "seed": row.seed,
                 "date (UTC)": made["date"][:16].replace("T", " "),
                 "run time (s)": made["seconds"],
-                "trained in": tidy.precision(row) if row.kind in TRAINED else "-",
+                "trained in": tidy.precision(row) if row.kind in tidy.TRAINED else "-",
                 "commit": systems.commit(made),
                 "machine": f"{host['gpu'] or host['cpu']}; {host['cores']} cores",
                 "torch": made["versions"].get("torch"),
