@@ -48,7 +48,7 @@ clean:  ## remove what is generated; records of the study profile stay
 .venv/ready: pyproject.toml requirements/cpu.lock
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %d.%d; name another by PYTHON=..." % sys.version_info[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements/cpu.lock
+	$(BIN)/python -m pip install --quiet --no-compile -r requirements/cpu.lock
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	$(BIN)/python -m ctd_lib.data.packaged
 	touch $@

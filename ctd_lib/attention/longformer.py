@@ -153,43 +153,52 @@ class LongformerSelfAttention(swap.Swapped, native.LongformerSelfAttention):
         if plan.padded:
             context = context.masked_fill(~plan.valid.unsqueeze(-1), 0.0)
         if any(len(tokens) for tokens in plan.globals):
-            rows = [
-                self._global_rows(hidden_states[item], tokens, plan.valid[item])
-                for item, tokens in enumerate(plan.globals)
-                if len(tokens)
-            ]
+            rows = self._global_rows(hidden_states, plan)
             context = context.index_put(
-                plan.is_global.nonzero(as_tuple=True), torch.cat(rows).to(context.dtype)
+                plan.is_global.nonzero(as_tuple=True), rows.to(context.dtype)
             )
         return (context,)
 
-    def _global_rows(self, hidden: Tensor, tokens: Tensor, valid: Tensor) -> Tensor:
-        """Outputs of the global tokens, (G, C): attention over the hidden states themselves.
+    def _global_rows(self, hidden: Tensor, plan: Plan) -> Tensor:
+        """Outputs of the batch's G global tokens, (G, C): attention over the hidden states.
 
         The scores q (W_k x + b_k) are (q W_k) x and a constant, and the values W_v x + b_v may be
         taken of the weighted mean of x: two products with G rows stand for two projections of all T
         tokens.
         """
-        query = heads(self.query_global, hidden[tokens], self.num_heads)  # (G, H, D)
+        query = heads(self.query_global, hidden[plan.is_global], self.num_heads)  # (G, H, D)
         dtype = query.dtype
         key_weight, value_weight = (
             f.weight.to(dtype).unflatten(0, (self.num_heads, -1))
             for f in (self.key_global, self.value_global)
         )  # (H, D, C)
-        folded = torch.einsum("ghd,hdc->hgc", query, key_weight).flatten(0, 1)  # (H * G, C)
-        hidden = hidden.to(dtype)
-        mask = blocked.additive(valid, dtype)[None, None, None]
-        mean = F.scaled_dot_product_attention(
-            folded[None, None],
-            hidden[None, None],
-            hidden[None, None],
-            mask,
-            scale=self.head_dim**-0.5,
-        )
-        mean = mean.view(self.num_heads, len(tokens), -1)  # (H, G, C)
-        rows = torch.einsum("hgc,hdc->ghd", mean, value_weight).flatten(1)
+        folded = torch.einsum("ghd,hdc->ghc", query, key_weight)
+        mean = self._weighted_mean(folded, hidden.to(dtype), plan)
+        rows = torch.einsum("ghc,hdc->ghd", mean, value_weight).flatten(1)
         # The key's bias moves all scores of a row alike: no effect, but a gradient, of zero.
         return rows + self.value_global.bias.to(dtype) + 0.0 * self.key_global.bias.sum().to(dtype)
+
+    def _weighted_mean(self, folded: Tensor, hidden: Tensor, plan: Plan) -> Tensor:
+        """Means of each global token's own sequence, weighted by its heads' scores, (G, H, C)."""
+        counts = [len(tokens) for tokens in plan.globals]
+        mask = blocked.additive(plan.keys, hidden.dtype)
+        hidden = hidden[:, None]  # (B, 1, T, C)
+        # In one call where every sequence has as many global tokens as the others.
+        pieces = 1 if len(set(counts)) == 1 else len(counts)
+        batch = zip(
+            folded.split(counts if pieces > 1 else len(folded)),
+            hidden.chunk(pieces),
+            mask.chunk(pieces),
+            strict=True,
+        )
+        means = [
+            F.scaled_dot_product_attention(
+                queries.reshape(len(x), 1, -1, x.shape[-1]), x, x, seen, scale=self.head_dim**-0.5
+            ).view(queries.shape)
+            for queries, x, seen in batch
+            if len(queries)
+        ]
+        return torch.cat(means)
 
 
 class LongformerModel(Encoder, native.LongformerModel):

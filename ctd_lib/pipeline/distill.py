@@ -106,7 +106,6 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
         text = Text(corpora, tokenizer, p.max_length)
         held_out = Text(p.corpora, tokenizer, p.max_length)  # the same for any distill_corpora
         before = held_out.evaluate(student, precision(p))
-        of_teacher = held_out.evaluate(teacher, precision(p))
         teacher = teachers.frozen(teacher, precision(p))  # float32 weights are of no more use
         # Opens the corpora in every process, before the main one reads them by itself.
         batches = text.batches(p.batch_size, p.seed, p.cross_documents)
@@ -124,7 +123,7 @@ def _distilled(p: params.DistillParams, upstream: Artifact) -> Artifact:
             "parameters_teacher": measurement.parameters(teacher),
             "parameters_student": measurement.parameters(student),
             "precision": precision(p),
-            "mlm_loss_teacher": of_teacher,
+            "mlm_loss_teacher": upstream.values["mlm_loss_after"],  # on the same text
             "mlm_loss_before": before,
             "mlm_loss_after": held_out.evaluate(student, precision(p)),
             "terms_first": {name: log[0][name] for name in terms},
