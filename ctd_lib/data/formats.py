@@ -48,7 +48,7 @@ class Question:
     kind: str = ""
     """Type of the question, where its data set has types, e.g. bridge."""
     rules: str = "squad"
-    """Whose official rules score the answer, as in `metrics.answer_scores`."""
+    """Whose official rules score the answer, as in `official.answer_scores`."""
     windows: bool = True
     """Whether a context longer than the model is read in windows; else it is cut."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctd_lib.errors import CtdError
-from ctd_lib.scores import metrics
+from ctd_lib.scores import official
 from ctd_lib.scores.predictions import Predictions
 from ctd_lib.scores.sampled import Interval, Sampled, percent
 
@@ -192,7 +192,7 @@ def _span_qa(predictions: Predictions, metric: str) -> Scorer | None:
         [example[side] for example in predictions.examples] for side in ("predicted", "gold")
     )
     name, column = ("f1", 1) if metric.startswith("f1") else ("exact_match", 0)
-    values = metrics.answer_scores(texts, golds, predictions.rules)[:, column]
+    values = official.answer_scores(texts, golds, predictions.rules)[:, column]
     return _mean_by_kind(values, predictions, name, metric)
 
 

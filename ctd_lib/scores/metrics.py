@@ -1,5 +1,7 @@
 """The official scores of each kind of task, as `evaluate.Metric`s that need no hub.
 
+`evaluate` takes a second to import: callers import this module where they take a score.
+
 Each takes batches through `add_batch(predictions=..., references=...)` and gives its scores at
 `compute()`, from 0 to 1 (correlations from -1).
 """
@@ -7,16 +9,15 @@ Each takes batches through `add_batch(predictions=..., references=...)` and give
 import collections
 import math
 import os
-import re
-import string
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
 import evaluate
 import numpy as np
 import pandas as pd
+
+from ctd_lib.scores import official
 
 _USER = getattr(os, "getuid", int)()
 """The base class makes its folder, where another user of the machine could not write."""
@@ -76,7 +77,8 @@ class F1(_OfflineMetric):
 
     def _compute(self, predictions, references):
         predicted, true = np.equal(predictions, 1), np.equal(references, 1)
-        return {"f1": _ratio(2 * int(np.sum(predicted & true)), int(predicted.sum() + true.sum()))}
+        shared, total = int(np.sum(predicted & true)), int(predicted.sum() + true.sum())
+        return {"f1": official.ratio(2 * shared, total)}
 
 
 class PearsonSpearman(_OfflineMetric):
@@ -116,35 +118,18 @@ class EntityF1(_OfflineMetric):
     def _compute(self, predictions, references):
         found, true, right = collections.Counter(), collections.Counter(), collections.Counter()
         for predicted_tags, true_tags in zip(predictions, references, strict=True):
-            predicted, expected = entities(predicted_tags), entities(true_tags)
+            predicted, expected = map(official.entities, (predicted_tags, true_tags))
             found.update(kind for kind, _, _ in predicted)
             true.update(kind for kind, _, _ in expected)
             right.update(kind for kind, _, _ in predicted & expected)
         scores = {
-            "entity_precision": _ratio(right.total(), found.total()),
-            "entity_recall": _ratio(right.total(), true.total()),
-            "entity_f1": _ratio(2 * right.total(), found.total() + true.total()),
+            "entity_precision": official.ratio(right.total(), found.total()),
+            "entity_recall": official.ratio(right.total(), true.total()),
+            "entity_f1": official.ratio(2 * right.total(), found.total() + true.total()),
         }
         for kind in sorted(found | true):
-            scores[f"entity_f1_{kind}"] = _ratio(2 * right[kind], found[kind] + true[kind])
+            scores[f"entity_f1_{kind}"] = official.ratio(2 * right[kind], found[kind] + true[kind])
         return scores
-
-
-def entities(tags: list[str]) -> set[tuple[str, int, int]]:
-    """The entities that strict IOB2 tags mark, as (type, first word, last word + 1)."""
-    found = set()
-    kind, start = None, 0
-    for position, tag in enumerate([*tags, "O"]):
-        if kind is not None and tag != f"I-{kind}":
-            found.add((kind, start, position))
-            kind = None
-        if tag.startswith("B-"):
-            kind, start = tag[2:], position
-    return found
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
 
 
 class AnswerScore(_OfflineMetric):
@@ -162,64 +147,5 @@ class AnswerScore(_OfflineMetric):
         self.rules = rules
 
     def _compute(self, predictions, references):
-        exact, f1 = answer_scores(predictions, references, self.rules).T
+        exact, f1 = official.answer_scores(predictions, references, self.rules).T
         return {"exact_match": float(exact.mean()), "f1": float(f1.mean())}
-
-
-def answer_scores(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], rules: str = "squad"
-) -> np.ndarray:
-    """Exact match and F1 of each answer, (N, 2).
-
-    Args:
-        predictions: (N,) texts.
-        references: (N,) lists of accepted texts, of which the best counts.
-        rules: of `squad` (version 1.1), `hotpotqa` or `triviaqa`, as their official scripts have
-            them. HotpotQA's answers yes, no and noanswer share no word with any other answer;
-            TriviaQA's punctuation parts words.
-    """
-    normalize, overlap = ANSWER_RULES[rules]
-    rows = []
-    for text, golds in zip(predictions, references, strict=True):
-        found = normalize(text)
-        accepted = set(map(normalize, golds))
-        rows.append((found in accepted, max(overlap(found, gold) for gold in accepted)))
-    return np.array(rows, dtype=float).reshape(-1, 2)
-
-
-def normalize_answer(text: str) -> str:
-    """Lower case, without ASCII punctuation, the words a, an, the, and extra blanks (SQuAD 1.1)."""
-    return _without_articles(text.lower().translate(_NO_PUNCTUATION))
-
-
-def normalize_trivia(text: str) -> str:
-    """As SQuAD's, but a blank in place of punctuation, underscores and typographic quotes."""
-    return _without_articles(text.lower().translate(_BLANK_PUNCTUATION))
-
-
-def _without_articles(text: str) -> str:
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def word_f1(prediction: str, gold: str) -> float:
-    """F1 of the words that two normalised answers share."""
-    predicted, expected = prediction.split(), gold.split()
-    shared = (collections.Counter(predicted) & collections.Counter(expected)).total()
-    # Two answers without a word score 0 here, though they match exactly: so the official scripts.
-    return _ratio(2 * shared, len(predicted) + len(expected))
-
-
-def _hotpot_f1(prediction: str, gold: str) -> float:
-    if prediction != gold and not CLOSED_ANSWERS.isdisjoint((prediction, gold)):
-        return 0.0
-    return word_f1(prediction, gold)
-
-
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_BLANK_PUNCTUATION = dict.fromkeys(map(ord, string.punctuation + "\u2018\u2019\u00b4`"), " ")
-CLOSED_ANSWERS = {"yes", "no", "noanswer"}
-ANSWER_RULES = {
-    "squad": (normalize_answer, word_f1),
-    "hotpotqa": (normalize_answer, _hotpot_f1),
-    "triviaqa": (normalize_trivia, word_f1),
-}

@@ -16,7 +16,7 @@ class Predictions:
     family: str
     main_metric: str
     rules: str
-    """Official rules of question answering, as in `metrics.answer_scores`; empty elsewhere."""
+    """Official rules of question answering, as in `official.answer_scores`; empty elsewhere."""
     examples: list[dict]
     """`gold` and `predicted` of each test example, in their order, and what `tasks` knows of where
     it stands: `tokens` of its whole input, `kind`, `position` of the answer, number of the

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ctd_lib.errors import CtdError
-from ctd_lib.scores import bootstrap, metrics
+from ctd_lib.scores import bootstrap, official
 from ctd_lib.scores.predictions import Predictions
 
 EDGES = (0, 512, 1024, 2048, 4096)
@@ -44,7 +44,7 @@ def _texts(predictions: Predictions) -> pd.DataFrame:
 
 def _questions(predictions: Predictions) -> pd.DataFrame:
     found = pd.DataFrame(predictions.examples)
-    each = metrics.answer_scores(found.pop("predicted"), found.pop("gold"), predictions.rules)
+    each = official.answer_scores(found.pop("predicted"), found.pop("gold"), predictions.rules)
     found[["exact_match", "score"]] = each
     found["position"] = found.position.where(found.position >= 0)
     return found.rename_axis("example").reset_index()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctd_lib.scores import metrics
 from ctd_lib.tasks import features as shared
 
 HEAD = "sequence-classification"
@@ -87,6 +86,8 @@ def score(predictions: Sequence[int | float], examples: Sequence[Text]) -> dict[
 
     Accuracy also by kind, as `accuracy_matched`, where the examples have one.
     """
+    from ctd_lib.scores import metrics
+
     references = [example.label for example in examples]
     if isinstance(references[0], float):
         return metrics.PearsonSpearman().compute(predictions=predictions, references=references)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ctd_lib.data.formats import Question
-from ctd_lib.scores import metrics
+from ctd_lib.scores import official
 from ctd_lib.tasks import features as shared
 
 HEAD = "question-answering"
@@ -171,10 +171,12 @@ def best_span(start_logits: np.ndarray, end_logits: np.ndarray) -> tuple[float, 
 
 def score(predictions: Sequence[str], examples: Sequence[Question]) -> dict[str, float]:
     """Exact match and F1 by the rules of the examples' data set, also by kind, as `f1_bridge`."""
+    from ctd_lib.scores import metrics
+
     rules, references = examples[0].rules, [example.golds for example in examples]
     metric = metrics.AnswerScore(rules)
     scores = metric.compute(predictions=predictions, references=[list(r) for r in references])
-    each = metrics.answer_scores(predictions, references, rules)
+    each = official.answer_scores(predictions, references, rules)
     kinds = np.array([example.kind for example in examples])
     for kind in sorted(set(kinds) - {""}):
         exact, f1 = each[kinds == kind].mean(0)
@@ -209,7 +211,7 @@ def survival(features: list[dict], examples: Sequence[Question]) -> shared.Survi
 
 def _best_possible(example: Question, text: str) -> tuple[float, float]:
     """Bounds of exact match and F1 of any span of a text."""
-    normalize, _ = metrics.ANSWER_RULES[example.rules]
+    normalize, _ = official.ANSWER_RULES[example.rules]
     text = normalize(text)
     exact = f1 = 0.0
     for gold in set(map(normalize, example.golds)):
@@ -243,5 +245,5 @@ QUESTION_WORDS = ("what", "who", "when", "where", "which", "why", "how", "whose"
 
 def question_word(question: str) -> str:
     """The first question word of a question, or other: its type where the data set has none."""
-    words = metrics.normalize_answer(question).split()
+    words = official.normalize_answer(question).split()
     return next((word for word in words if word in QUESTION_WORDS), "other")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ctd_lib.scores import metrics
+from ctd_lib.scores import official
 from ctd_lib.tasks import features as shared
 
 HEAD = "token-classification"
@@ -125,6 +125,8 @@ def decode(
 
 def score(predictions: Sequence[Sequence[str]], examples: Sequence[TaggedText]) -> dict[str, float]:
     """Entity precision, recall and F1, overall and F1 by type."""
+    from ctd_lib.scores import metrics
+
     references = [list(example.tags) for example in examples]
     return metrics.EntityF1().compute(predictions=predictions, references=references)
 
@@ -135,7 +137,7 @@ def survival(features: list[dict], examples: Sequence[TaggedText]) -> shared.Sur
     for feature in features:
         read = np.zeros(len(feature["word_tokens"]), dtype=bool)
         read[read_words(feature["word_tokens"], len(feature["input_ids"]))] = True
-        for _, first, last in metrics.entities(examples[feature["example"]].tags):
+        for _, first, last in official.entities(examples[feature["example"]].tags):
             total += 1
             whole += bool(read[first:last].all())
     counts = {"entities": total, "read_entities": whole}
@@ -156,7 +158,7 @@ def details(
     for feature in features:
         number, places = feature["example"], feature["word_tokens"]
         rows[number] = {
-            name: sorted([k, a, b, int(places[a])] for k, a, b in metrics.entities(tags))
+            name: sorted([k, a, b, int(places[a])] for k, a, b in official.entities(tags))
             for name, tags in (("gold", examples[number].tags), ("predicted", predictions[number]))
         } | {"tokens": feature["tokens"]}
     return rows

@@ -9,7 +9,7 @@ import pytest
 from ctd_lib import tasks
 from ctd_lib.data.formats import Question
 from ctd_lib.errors import CtdError
-from ctd_lib.scores import bootstrap, metrics
+from ctd_lib.scores import bootstrap, official
 from ctd_lib.scores.predictions import Predictions
 from ctd_lib.tasks.classification import Text
 from ctd_lib.tasks.tagging import TaggedText
@@ -49,7 +49,7 @@ def documents(rng, count, accuracy=0.7):
     predicted = [
         [tag if rng.random() < accuracy else TAGS[rng.integers(5)] for tag in tags] for tags in gold
     ]
-    sides = ([[[*e, 0] for e in metrics.entities(tags)] for tags in s] for s in (gold, predicted))
+    sides = ([[[*e, 0] for e in official.entities(tags)] for tags in s] for s in (gold, predicted))
     made, *_ = examples_of("tagging", *sides, "entity_f1")
     return made, gold, predicted
 
