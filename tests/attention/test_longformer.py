@@ -27,6 +27,15 @@ def test_other_head_counts_and_a_window_for_each_layer_equal_transformers():
     )
 
 
+@pytest.mark.parametrize("num_global", [1, 3])
+def test_as_many_global_tokens_in_every_sequence_equal_transformers(num_global):
+    native = toys.longformer(window=[8, 32])
+    inputs = toys.batch(50, [50, 50, 21, 5])
+    inputs["global_attention_mask"] = torch.zeros_like(inputs["input_ids"])
+    inputs["global_attention_mask"][:, :num_global] = 1
+    toys.assert_same(attention.install(copy.deepcopy(native)), native, inputs)
+
+
 def test_inference_equals_training_blocks():
     model = attention.install(toys.longformer(window=64))
     inputs = toys.batch(290, [290, 200], 2)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import nbformat
 import pytest
@@ -56,12 +55,6 @@ def test_each_notebook_runs_alone_and_reuses_what_is_there(tmp_path, toy):
 
     made = {path.name.split("-")[0] for path in (tmp_path / "results" / "quick").glob("*.json")}
     assert made == {"convert", "pretrain", "distill", "finetune", "measure"}
-
-    given = {n: v for n, v in toy.items() if n in params.names(params.DistillParams)}
-    started = time.perf_counter()
-    done, said = papermill("03_distill", tmp_path, given | {"arch": "longformer"})
-    assert done.returncode == 0 and "making" not in said
-    assert time.perf_counter() - started < 60
 
     done, said = papermill("06_report", tmp_path, {})
     assert done.returncode == 0, done.stderr
