@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, PositiveInt, StringConstraints
+from pydantic import BeforeValidator, Field, PositiveInt, StringConstraints
 
 
 def _from_yaml(value: Any) -> Any:
@@ -23,7 +23,7 @@ def _as_mix(value: Any) -> Any:
 
 Mix = Annotated[dict[str, Annotated[float, "weight"]], BeforeValidator(_as_mix)]
 """Corpora and their weights."""
-Lengths = Annotated[list[PositiveInt], BeforeValidator(_from_yaml)]
+Lengths = Annotated[list[PositiveInt], Field(min_length=1), BeforeValidator(_from_yaml)]
 """Lengths in tokens."""
 Policy = Annotated[str, StringConstraints(pattern=r"^(none|first|question|every-[1-9]\d*)$")]
 """Which tokens have global attention (`tasks.policy`)."""

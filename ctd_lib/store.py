@@ -6,6 +6,7 @@ under its final name is complete by construction: an interrupted run leaves only
 behind, of which the next run keeps the checkpoints and nothing else.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from ctd_lib import files, paths, processes, runtime
 from ctd_lib.errors import CtdError
@@ -112,10 +114,12 @@ def get_or_make(
             }
             _write_json(partial / MANIFEST, manifest)
             os.replace(partial, path)
-        except OSError as error:
-            raise CtdError(
-                f"{stage} {label} could not be written to {path.parent}: {error}."
-            ) from error
+        except (OSError, SafetensorError) as error:
+            reason = f"{stage} {label} could not be made"
+            # Errors of the network, too, are OSErrors, without a number.
+            if isinstance(error, SafetensorError) or error.errno not in (None, errno.ENOENT):
+                reason = f"{stage} {label} could not be written to {path.parent}"
+            raise CtdError(f"{reason}: {error}.") from error
         say(f"{stage} {label}: done in {seconds:.0f} s")
     return _announce(load(path, verify=False))
 

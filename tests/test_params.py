@@ -85,6 +85,11 @@ def test_policies_of_global_attention(policy):
     assert params.make(params.FinetuneParams, global_attention=policy).global_attention == policy
 
 
+def test_no_lengths_are_refused():
+    with pytest.raises(CtdError, match="lengths"):
+        params.make(params.MeasureParams, lengths=[])
+
+
 def test_namespace_ignores_modules_and_private_names_but_not_a_typing_error():
     namespace = {"arch": "lsg", "params": params, "_i1": "x = 1", "In": ["a"], "Out": {}}
     assert params.from_namespace(params.ConvertParams, namespace).arch == "lsg"

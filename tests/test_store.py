@@ -1,8 +1,10 @@
+import errno
 import multiprocessing
 import os
 import time
 
 import pytest
+from safetensors import SafetensorError
 
 from ctd_lib import store
 from ctd_lib.errors import CtdError
@@ -71,6 +73,23 @@ def test_corrupt_artifact_is_noticed(damage):
         (made.path / store.MANIFEST).write_text("{")
     with pytest.raises(CtdError, match=r"corrupt: .* delete the folder"):
         store.get_or_make("stage", "toy", {}, [], 1, never)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "could not be written to .*No space"),
+        (SafetensorError("File too large"), "could not be written to .*too large"),
+        (ConnectionError("the hub is gone"), "could not be made: the hub is gone"),
+    ],
+)
+def test_what_stops_the_making_is_said_for_what_it_is(home, error, says):
+    def make(folder):
+        raise error
+
+    with pytest.raises(CtdError, match=says):
+        store.get_or_make("stage", "toy", {}, [], 1, make)
+    assert not list(home.glob("artifacts/stage/toy-*"))
 
 
 def test_a_folder_without_a_manifest_is_named_before_work_is_done():

@@ -74,8 +74,6 @@ def _agreement(model: PreTrainedModel, path: Path) -> float:
         expected = onnx.as_compared(model)(**given)
     similar = []
     for name, found in onnx.Session(path)(given).items():
-        theirs, found = expected[name], torch.from_numpy(found)
-        if theirs.shape[:2] == kept.shape:
-            theirs, found = theirs[kept], found[kept]
-        similar.append(F.cosine_similarity(theirs.flatten(), found.flatten(), dim=0).item())
+        theirs, found = onnx.comparable(expected[name], torch.from_numpy(found), kept)
+        similar.append(F.cosine_similarity(theirs, found, dim=0).item())
     return float(np.min(similar))  # NaN if any is

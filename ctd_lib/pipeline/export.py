@@ -28,7 +28,12 @@ def export(p: params.ExportParams) -> Artifact:
 
     The model card has what is in the model's records at the time; with later records it is made
     anew.
+
+    Raises:
+        CtdError: ONNX is asked for, but a package is missing or a length is over `max_length`.
     """
+    if p.onnx:
+        _check_forms(p)
     upstream = finetune(replace(p, save_model=True)) if p.finetuned else model_of(p, p.role)
     scores, timings = list(_scores(p)), list(_timings(p))
     settings = params.own(p, params.ExportParams) | {
@@ -55,6 +60,15 @@ def export(p: params.ExportParams) -> Artifact:
     if p.onnx:
         record("export", p, artifact)
     return artifact
+
+
+def _check_forms(p: params.ExportParams) -> None:
+    """Refuse what the other forms cannot have, before anything is trained."""
+    onnx.require()
+    if p.arch != "full" and (over := [n for n in p.lengths if n > p.max_length]):
+        raise CtdError(
+            f"length {over[0]} is over max_length {p.max_length}; give lengths that are not."
+        )
 
 
 def _forms(p: params.ExportParams, hub: Path) -> dict:

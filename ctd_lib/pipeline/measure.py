@@ -75,7 +75,7 @@ def _folder(p: params.MeasureParams) -> Artifact:
         memory = [_memory(p, source.path, one) for one in taking_part]
         return _compare(p, taking_part, [(0, 1)] if len(kinds) > 1 else [], memory)
 
-    settings = _settings(p) | {"content": source.digest}
+    settings = _settings(p) | {"content": source.digest, "name": name}
     artifact = get_or_make("measure", f"{p.arch}-folder", settings, [], p.seed, make)
     record("systems", replace(p, model=name), artifact)
     return artifact

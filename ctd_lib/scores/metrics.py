@@ -62,8 +62,9 @@ class MatthewsCorrelation(_OfflineMetric):
 
     def _compute(self, predictions, references):
         size = max(*predictions, *references) + 1
-        predicted = np.bincount(predictions, minlength=size)
-        true = np.bincount(references, minlength=size)
+        # Floats: the product of four counts leaves int64 behind at some 70,000 examples.
+        predicted = np.bincount(predictions, minlength=size).astype(float)
+        true = np.bincount(references, minlength=size).astype(float)
         total, right = len(references), np.sum(np.equal(predictions, references))
         spread = (total**2 - predicted @ predicted) * (total**2 - true @ true)
         covariance = right * total - predicted @ true

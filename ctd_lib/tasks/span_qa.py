@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ctd_lib.data.formats import Question
+from ctd_lib.errors import CtdError
 from ctd_lib.scores import official
 from ctd_lib.tasks import features as shared
 
@@ -33,7 +34,11 @@ def encode(
     the first accepted answer starts in the whole input, before any cut; -1 if it is not there.
     """
     features = []
-    stride = min(MAX_STRIDE, max_length // 4)
+    # At least one token of the context is read; every window but the first brings a new one.
+    room = max_length - max_length // 2 - tokenizer.num_special_tokens_to_add(pair=True)
+    if room < 1:
+        raise CtdError(f"task_max_length is {max_length}: no room for a question and its context.")
+    stride = min(MAX_STRIDE, max_length // 4, room - 1)
     for start, chunk in shared.in_chunks(examples):
         encoded = tokenizer(
             _cut([example.question for example in chunk], tokenizer, max_length // 2),

@@ -169,6 +169,28 @@ def test_outputs_that_are_no_numbers_or_far_off_are_seen(monkeypatch, wrong):
         assert not int8._agreement(model, None) >= int8.LEAST_AGREEMENT
 
 
+def test_differences_show_beside_scores_that_rule_tokens_out(monkeypatch, tmp_path):
+    """Big Bird's head for questions puts the question's tokens at -1e6."""
+    model, _, _ = question_answering("roberta", tmp_path)
+
+    class Broken:
+        def __init__(self, path):
+            pass
+
+        def __call__(self, given):
+            with torch.inference_mode():
+                right = onnx.as_compared(model)(**given)
+            scores = {name: right[name] for name in ("start_logits", "end_logits")}
+            return {
+                name: torch.where(x <= onnx.RULED_OUT, x, torch.randn_like(x)).numpy()
+                for name, x in scores.items()
+            }
+
+    monkeypatch.setattr(onnx, "Session", Broken)
+    assert onnx.check(model, None) > 0.1
+    assert int8._agreement(model, None) < int8.LEAST_AGREEMENT
+
+
 def test_a_model_in_training_is_compared_in_evaluation_and_left_as_it_is(monkeypatch):
     """With dropout and half the precision it would not be what the file computes."""
     model = attention.uninstall(shallow(toy("longformer"))).bfloat16()

@@ -5,6 +5,7 @@ import string
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.stats
 import seqeval.metrics
@@ -43,6 +44,14 @@ def test_class_scores_equal_scikit_learn(pairs):
 
 def test_matthews_correlation_of_three_classes_equals_scikit_learn():
     predictions, references = [0, 1, 2, 2, 1, 0, 2], [0, 2, 2, 2, 1, 1, 0]
+    found = metrics.MatthewsCorrelation().compute(predictions=predictions, references=references)
+    wanted = sklearn.metrics.matthews_corrcoef(references, predictions)
+    assert found["matthews_correlation"] == pytest.approx(wanted)
+
+
+def test_matthews_correlation_of_more_examples_than_integers_hold():
+    references = np.tile([0, 1], 70_000)
+    predictions = np.where(np.arange(len(references)) % 10 == 0, 1 - references, references)
     found = metrics.MatthewsCorrelation().compute(predictions=predictions, references=references)
     wanted = sklearn.metrics.matthews_corrcoef(references, predictions)
     assert found["matthews_correlation"] == pytest.approx(wanted)

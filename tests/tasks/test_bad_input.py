@@ -21,6 +21,7 @@ USER_FILES = {
     "no field": ("classification", "a.jsonl", b'{"text": "x"}', "line 1 .*field 'label'"),
     "empty text": ("classification", "a.jsonl", b'{"text": " ", "label": 1}', "line 1: .*empty"),
     "unknown label": ("classification", "b.jsonl", b'{"text": "x", "label": "z"}', "line 1: .*'z'"),
+    "one label": ("classification", "a.jsonl", b'{"text": "x", "label": "a"}', "one label, 'a'"),
     "no number": ("classification", "b.csv", b"text\n", "the test part is empty"),
     "no SQuAD": ("span-qa", "a.json", b'{"questions": []}', "no list 'data'"),
     "empty context": (
@@ -115,9 +116,9 @@ def test_bad_files_of_a_user(tmp_path, name):
 def test_a_cell_may_be_a_long_document(tmp_path):
     text = "word " * 50_000
     for part in ("train", "test"):
-        (tmp_path / f"{part}.csv").write_text(f"text,label\n{text},a\n")
+        (tmp_path / f"{part}.csv").write_text(f"text,label\n{text},a\nshort,b\n")
     files = {f"{part}_file": str(tmp_path / f"{part}.csv") for part in ("train", "test")}
-    [example] = tasks.load("classification", **files).test
+    example, _ = tasks.load("classification", **files).test
     assert len(example.text) == len(text)
 
 

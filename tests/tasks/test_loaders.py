@@ -175,6 +175,16 @@ def test_a_users_tagging_file_may_be_jsonl(tmp_path):
     assert data.test[0].tags == ("B-PER", "O") and data.labels == ("O", "B-PER", "I-PER")
 
 
+@pytest.mark.parametrize("one", ["train.conll", "test.conll"])
+def test_both_of_a_users_files_are_read_by_documents_where_one_has_several(tmp_path, one):
+    for name in ("train.conll", "test.conll"):
+        text = "-DOCSTART- O\n\nAda B-PER\n\nleft O\n\n"
+        (tmp_path / name).write_text(text if name == one else 2 * text)
+    files = {f"{part}_file": str(tmp_path / f"{part}.conll") for part in ("train", "test")}
+    data = tasks.load("tagging", **files)
+    assert {len(example.words) for example in (*data.train, *data.test)} == {2}
+
+
 def test_glue_from_tables_with_names_as_labels(tmp_path):
     for part in ("train", "dev_matched", "dev_mismatched"):
         path = tmp_path / f"mnli.{part}.tsv"

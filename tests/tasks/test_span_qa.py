@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracles import perfect
 
 from ctd_lib.data.formats import Question
+from ctd_lib.errors import CtdError
 from ctd_lib.scores import official
 from ctd_lib.tasks import losses, span_qa
 
@@ -18,6 +19,17 @@ CONTEXT = st.lists(st.text("thein.,0", min_size=1, max_size=6), min_size=1, max_
 
 def _question(context: str, text: str, start: int, question: str = "in the?") -> Question:
     return Question("q", "t", context, question, ((text, start),))
+
+
+@pytest.mark.parametrize("max_length", [4, 6, 8, 12, 16])
+def test_a_short_window_is_read_or_refused_in_a_sentence(tokenizer, max_length):
+    example = _question("the cat sat in the hat", "cat", 4, question="in the? " * 20)
+    try:
+        features = span_qa.encode([example], tokenizer, max_length)
+    except CtdError as error:
+        assert f"task_max_length is {max_length}" in str(error) and max_length < 10
+    else:
+        assert all(len(feature["input_ids"]) <= max_length for feature in features)
 
 
 @given(words=CONTEXT, data=st.data(), max_length=st.sampled_from([48, 4096]))

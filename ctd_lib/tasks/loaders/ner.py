@@ -18,7 +18,8 @@ TRAIN_DOCUMENTS = {"wikigold": 100, "litbank": 80}
 
 def conll2003_packaged(request: Request) -> Loaded:
     """CoNLL-2003, train and test part."""
-    return _tagged(*(_examples(contents.conll2003(p), request) for p in ("train", "test")), request)
+    parts = [contents.conll2003(part) for part in ("train", "test")]
+    return _tagged(*_examples(parts, request), request)
 
 
 def conll2003_local(request: Request) -> Loaded:
@@ -38,7 +39,7 @@ def documents_of_one_file(request: Request) -> Loaded:
     """A file whose first documents train and whose others test, as `TRAIN_DOCUMENTS` has it."""
     found = formats.read_conll(request.source.path)
     count = TRAIN_DOCUMENTS[request.task]
-    parts = (_examples(part, request) for part in (found[:count], found[count:]))
+    parts = _examples([found[:count], found[count:]], request)
     return _tagged(*parts, request)
 
 
@@ -72,25 +73,27 @@ def press_ner(request: Request) -> Loaded:
 def user_tagging(request: Request) -> Loaded:
     """Two files, in CoNLL columns or JSON Lines with a list of words and one of tags.
 
-    An example is a document where a CoNLL file marks several, else a sentence.
+    An example is a document where either CoNLL file marks several, else a sentence.
     """
     return _of_files([request.source.path, request.test_file], request)
 
 
 def _of_files(files: list[Path], request: Request) -> Loaded:
     """A training and a test file."""
-    return _tagged(*(_file(path, request) for path in files), request, files[1])
+    columns = [path for path in files if not JSON & set(path.suffixes)]
+    parts = dict(zip(columns, _examples(map(formats.read_conll, columns), request), strict=True))
+    for path in files:
+        if path not in parts:
+            parts[path] = rows(formats.read_records(path), path)
+    return _tagged(*(parts[path] for path in files), request, files[1])
 
 
-def _file(path: Path, request: Request) -> list[TaggedText]:
-    if JSON & set(path.suffixes):
-        return rows(formats.read_records(path), path)
-    return _examples(formats.read_conll(path), request)
-
-
-def _examples(found: list[TaggedDocument], request: Request) -> list[TaggedText]:
-    whole = request.context == "document" or (request.context is None and len(found) > 1)
-    return documents(found) if whole else sentences(found)
+def _examples(parts: Iterable[list[TaggedDocument]], request: Request) -> list[list[TaggedText]]:
+    """Of each part, by documents where one of the parts has several, unless a context is given."""
+    parts = list(parts)
+    several = any(len(part) > 1 for part in parts)
+    whole = request.context == "document" or (request.context is None and several)
+    return [documents(part) if whole else sentences(part) for part in parts]
 
 
 def documents(found: list[TaggedDocument]) -> list[TaggedText]:

@@ -149,6 +149,10 @@ def user_classification(request: Request) -> Loaded:
         parts = ((request.source.path, train), (request.test_file, test))
         return Loaded(*([_scored(e, path, n) for n, e in enumerate(p, 1)] for path, p in parts))
     labels = tuple(sorted({str(example.label) for example in train}))
+    if len(labels) == 1:
+        raise CtdError(
+            f"{request.source.path} has one label, {labels[0]!r}; a classifier needs two or more."
+        )
     index_of = {label: index for index, label in enumerate(labels)}
     for number, example in enumerate(test, 1):
         if str(example.label) not in index_of:
