@@ -324,6 +324,12 @@ def own(params: Any, cls: type) -> dict:
 
 
 @functools.cache
+def of_the_student() -> frozenset[str]:
+    """Parameters that make no difference to a teacher: those that distillation adds."""
+    return frozenset(names(DistillParams)) - frozenset(names(PretrainParams))
+
+
+@functools.cache
 def defaults(cls: type) -> dict[str, Any]:
     """What the parameters of a stage are where neither the user nor the profile says it."""
     fields = dataclasses.fields(cls)

@@ -111,15 +111,17 @@ def _scores(p: params.ExportParams) -> Iterator[card.Score]:
     the latest. A teacher's is of a finetuning alike.
     """
     alike = set(params.names(params.FinetuneParams)) - {"role", "save_model", *MEANS}
+    of_teachers = alike - params.of_the_student() - {"task_distill_weight"}
+    ours_alike = of_teachers if p.role == "teacher" else alike
     found = [row for row in _records(p, "finetune")
              if row["params"].get("test_attention", "ours") == "ours"]  # fmt: skip
     ours = {row["params"]["task"]: row for row in found if row["params"]["role"] == p.role}
     for row in found if p.finetuned else ():
-        if row["params"]["role"] == p.role and _agree(row["params"], params.as_dict(p), alike):
+        if row["params"]["role"] == p.role and _agree(row["params"], params.as_dict(p), ours_alike):
             ours[p.task] = row
     for task, own in ours.items():
         teachers = [row for row in found if row["params"]["role"] == "teacher"
-                    and _agree(row["params"], own["params"], alike)]  # fmt: skip
+                    and _agree(row["params"], own["params"], of_teachers)]  # fmt: skip
         values, source = own["values"], own["source"]
         yield card.Score(
             task=task, metric=values["main_metric"], score=values["score"],
@@ -141,7 +143,8 @@ def _records(p: params.ExportParams, kind: str) -> Iterator[dict]:
     ours = params.as_dict(p)
     rows = records.load(p.profile).query("kind == @kind").to_dict("records")
     for row in sorted(rows, key=lambda row: row["provenance"]["date"]):
-        if _agree(row["params"], ours, shared):
+        a_teachers = row["params"].get("role") == "teacher"
+        if _agree(row["params"], ours, shared - params.of_the_student() if a_teachers else shared):
             yield row
 
 

@@ -186,9 +186,10 @@ def variant_of(row) -> str | None:
     identity = {"arch", "seed", "role", "task", "finetune_seed"}
     identity &= set(params.names(params.STAGES[row.kind]))
     named |= {name: row.params[name] for name in sorted(identity & set(row.params))}
+    without = params.of_the_student() if row.role == "teacher" else ()
     for variant in ("", *params.variants(row.profile)):
         expected = _expected(row.kind, variant, tuple(named.items()))
-        if all(row.params.get(name) == value for name, value in expected.items()):
+        if all(row.params.get(name) == expected[name] for name in expected.keys() - without):
             return variant
     return None
 

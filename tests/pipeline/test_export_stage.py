@@ -74,6 +74,19 @@ def test_a_card_has_the_score_of_the_very_finetuning_beside_a_teacher_alike(home
     assert cells[2:4] == [f"{score:.3f}", "not measured"]
 
 
+def test_a_card_has_the_teachers_score_whatever_student_it_was_finetuned_beside(
+    home, make, tagging
+):
+    score = pipeline.finetune(make(params.FinetuneParams, role="teacher", **tagging)).values[
+        "score"
+    ]
+    given = tagging | {"layer_map": "first"}
+    pipeline.finetune(make(params.FinetuneParams, **given))
+    artifact = pipeline.export(make(params.ExportParams, finetuned=True, **given))
+    *_, row = section(read_card(artifact.path / pipeline.HUB)[1], "Score kept").splitlines()
+    assert row.strip("|").split("|")[3].strip() == f"{score:.3f}"
+
+
 def test_a_card_tells_no_path_of_a_users_text(home, make, tmp_path, toy):
     folder = tmp_path / "secret"
     folder.mkdir()

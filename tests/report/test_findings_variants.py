@@ -1,11 +1,12 @@
 """Findings on variants of the recipe and on traps, from toy records: each against the recipe."""
 
 import pytest
+import toy_records
 import toy_study
 from toy_study import answer, of
 
 from ctd_lib import paths, records, study
-from ctd_lib.report import findings
+from ctd_lib.report import findings, tidy
 from ctd_lib.report.findings import common, recipes
 
 
@@ -119,3 +120,13 @@ def test_one_recipe_that_helps_lsg_is_enough(load_study, right, verdict):
         for task in recipes.PROBES
     ]
     assert answer(findings.lsg(load_study(made)), "lsg-recipe").verdict == verdict
+
+
+def test_a_teacher_is_the_recipes_whatever_student_it_was_asked_for_beside(load):
+    made = toy_records.make()
+    for one in made:
+        if one["params"].get("role") == "teacher":
+            one["params"] |= {"layer_map": "first", "distill_steps": 7}
+    found = load(made)
+    of_teachers = found[(found.kind == "finetune") & (found.role == "teacher")]
+    assert {tidy.variant_of(row) for row in of_teachers.itertuples()} == {""}
