@@ -115,13 +115,16 @@ def get_or_make(
             _write_json(partial / MANIFEST, manifest)
             os.replace(partial, path)
         except (OSError, SafetensorError) as error:
-            reason = f"{stage} {label} could not be made"
-            # Errors of the network, too, are OSErrors, without a number.
-            if isinstance(error, SafetensorError) or error.errno not in (None, errno.ENOENT):
-                reason = f"{stage} {label} could not be written to {path.parent}"
-            raise CtdError(f"{reason}: {error}.") from error
+            failed = f"written to {path.parent}" if _is_of_the_disk(error) else "made"
+            raise CtdError(f"{stage} {label} could not be {failed}: {error}.") from error
         say(f"{stage} {label}: done in {seconds:.0f} s")
     return _announce(load(path, verify=False))
+
+
+def _is_of_the_disk(error: OSError | SafetensorError) -> bool:
+    """Whether writing failed: errors of the network are OSErrors too, many without a number."""
+    elsewhere = (ConnectionError, FileNotFoundError, TimeoutError)
+    return not isinstance(error, elsewhere) and getattr(error, "errno", errno.EIO) is not None
 
 
 def _make(make: Callable[[Path], dict | None], folder: Path, together: bool) -> dict:

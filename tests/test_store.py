@@ -81,6 +81,7 @@ def test_corrupt_artifact_is_noticed(damage):
         (OSError(errno.ENOSPC, "No space left on device"), "could not be written to .*No space"),
         (SafetensorError("File too large"), "could not be written to .*too large"),
         (ConnectionError("the hub is gone"), "could not be made: the hub is gone"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "could not be made: .*refused"),
     ],
 )
 def test_what_stops_the_making_is_said_for_what_it_is(home, error, says):
