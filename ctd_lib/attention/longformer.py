@@ -194,7 +194,7 @@ class LongformerSelfAttention(swap.Swapped, native.LongformerSelfAttention):
         means = [
             F.scaled_dot_product_attention(
                 queries.reshape(len(x), 1, -1, x.shape[-1]), x, x, seen, scale=self.head_dim**-0.5
-            ).view(queries.shape)
+            ).reshape(queries.shape)
             for queries, x, seen in batch
             if len(queries)
         ]
