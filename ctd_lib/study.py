@@ -97,7 +97,7 @@ def run(profile: str, jobs: int | None = None, only: Sequence[str] = ("",)) -> N
         only: run only those whose name contains one of these texts.
 
     Raises:
-        CtdError: a run failed; what succeeded is kept.
+        CtdError: a run failed, and what succeeded is kept; or no run has such a name.
     """
     if jobs is not None and jobs < 1:
         raise CtdError(f"jobs is {jobs}; at least one run at a time is needed.")
@@ -108,6 +108,11 @@ def run(profile: str, jobs: int | None = None, only: Sequence[str] = ("",)) -> N
         for runs, alone in matrix(profile)
     ]
     total, number = sum(len(runs) for runs, _ in groups), itertools.count(1)
+    if not total:
+        raise CtdError(
+            f"no run of profile {profile!r} has {' or '.join(map(repr, only))} in its name; "
+            f"`python -m ctd_lib.study list --profile {profile}` names them."
+        )
     # No wait between groups that share the machine: a run whose artifact another one is making
     # waits at its lock, and the order of the matrix makes that rare.
     for alone, together in itertools.groupby(groups, key=lambda group: group[1]):

@@ -122,3 +122,16 @@ def test_a_core_that_is_free_goes_on_with_the_next_group(sources, monkeypatch):
     study.run("quick")
     assert sorted(finished[:2]) == [("01_convert", 1), ("02_pretrain", 1)]
     assert finished[2] == ("05_measure", 2)
+
+
+def test_only_runs_of_the_names_that_were_asked_for(sources, monkeypatch):
+    (sources / "matrix.yml").write_text(
+        "quick:\n- {notebook: 01_convert, parameters: {arch: [full, lsg, bigbird]}}\n"
+    )
+    made = []
+    monkeypatch.setattr(study, "_ensure", lambda one, threads: made.append(one.name))
+    monkeypatch.setattr(study.tables, "headline", lambda found: pd.DataFrame())
+    study.run("quick", only=["lsg", "full"])
+    assert sorted(made) == ["01_convert-full", "01_convert-lsg"]
+    with pytest.raises(CtdError, match=r"'quick' has 'lgs' in its name.*study list"):
+        study.run("quick", only=["lgs"])

@@ -11,10 +11,12 @@ import itertools
 import random
 import re
 from dataclasses import dataclass
-
-from faker import Faker
+from typing import TYPE_CHECKING
 
 from ctd_lib.data.formats import Question
+
+if TYPE_CHECKING:
+    from faker import Faker
 
 WORDS = 500
 CAST = {"PER": 4, "ORG": 3, "LOC": 3, "MISC": 2}
@@ -119,7 +121,9 @@ def press_questions(
 
 
 @functools.cache
-def _faker() -> Faker:
+def _faker() -> "Faker":
+    from faker import Faker  # here: it reads its locales, which no other task waits for
+
     return Faker("en_US")
 
 
@@ -150,14 +154,14 @@ def _distinct(draw, count: int) -> list[str]:
     return list(found)
 
 
-def _introduction(kind: str, stem: str, rng: random.Random, faker: Faker) -> Sentence:
+def _introduction(kind: str, stem: str, rng: random.Random, faker: "Faker") -> Sentence:
     before, after = rng.choice(INTRODUCTIONS[kind]).split("{full}")
     role = faker.job().split(",")[0].split("/")[0].lower()
     full = _full_name(kind, stem, faker)
     return (*_plain(before), *full, *_plain(after.replace("{role}", role)))
 
 
-def _full_name(kind: str, stem: str, faker: Faker) -> list[tuple[str, str]]:
+def _full_name(kind: str, stem: str, faker: "Faker") -> list[tuple[str, str]]:
     if kind == "PER":
         return _tagged([faker.first_name(), stem], kind)
     if kind == "ORG":
@@ -175,7 +179,7 @@ def _template(rng: random.Random) -> str:
 
 
 def _sentence(
-    template: str, cast: dict[str, tuple[str, ...]], rng: random.Random, faker: Faker
+    template: str, cast: dict[str, tuple[str, ...]], rng: random.Random, faker: "Faker"
 ) -> Sentence:
     waiting = {kind: rng.sample(members, len(members)) for kind, members in cast.items()}
     sentence = []

@@ -8,7 +8,18 @@ import yaml
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
 
 from ctd_lib import cli, models, params, pipeline, records
+from ctd_lib import measure as measurement
 from ctd_lib.pipeline.export import _public
+
+
+@pytest.fixture
+def given_memory(monkeypatch):
+    """Measures time alone: memory would take a process for each model."""
+
+    def peak_memory(path, lengths, *others):
+        return {n: {"peak_bytes": 2**29, "baseline_bytes": 2**28} for n in lengths}
+
+    monkeypatch.setattr(measurement, "peak_memory", peak_memory)
 
 
 def read_card(folder):
@@ -38,7 +49,7 @@ def test_a_student_opens_in_plain_transformers_and_here(home, make):
     assert settings["distill_steps"] == 2 and settings["corpora"] == {"local:text.jsonl": 1.0}
 
 
-def test_a_card_has_the_scores_and_times_of_its_own_records(home, make, tagging):
+def test_a_card_has_the_scores_and_times_of_its_own_records(home, make, tagging, given_memory):
     finetuned = {
         role: pipeline.finetune(make(params.FinetuneParams, role=role, **tagging)).values["score"]
         for role in ("teacher", "student")
@@ -100,7 +111,7 @@ def test_a_card_tells_no_path_of_a_users_text(home, make, tmp_path, toy):
     )  # fmt: skip
 
 
-def test_new_records_make_a_new_card(home, make):
+def test_new_records_make_a_new_card(home, make, given_memory):
     chosen = make(params.ExportParams, arch="full")
     before = pipeline.export(chosen)
     assert pipeline.export(chosen).key == before.key
