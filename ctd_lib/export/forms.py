@@ -133,16 +133,18 @@ def _size(folder: Path, form: str) -> int:
     return size // 2 if form == "torch bfloat16" else size
 
 
-def task_score(data: tasks.TaskData, tokenizer, max_length: int, policy: str | None, run: Run):
+def task_score(
+    data: tasks.TaskData, features: Sequence[dict], padding: int, policy: str | None, run: Run
+) -> float:
     """The main score of a form on a task's test part.
 
     Args:
-        max_length: tokens that examples are cut to.
+        features: of the test part.
+        padding: the tokenizer's.
         policy: Longformer: which tokens have global attention (`tasks.policy`).
     """
     family = tasks.family(data)
-    features = family.encode(data.test, tokenizer, max_length, data.labels)
-    given = (family.collate([one], tokenizer.pad_token_id, policy) for one in features)
+    given = (family.collate([one], padding, policy) for one in features)
     names = ("input_ids", "attention_mask", "global_attention_mask", "token_type_ids")
     outputs = (run({name: x for name, x in one.items() if name in names}) for one in given)
     predictions = family.decode(features, outputs, data.test, data.labels)

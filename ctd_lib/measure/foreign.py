@@ -3,6 +3,7 @@
 import functools
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,16 +27,21 @@ class LsgProcess:
         config = system.config(length)
         fields = {name: getattr(config, name) for name in system.fields()}
         command = [python, str(SCRIPT), json.dumps(fields), system.dtype, device.type]
+        # A file: a pipe that nobody reads would stop the process when full.
+        self.said = tempfile.TemporaryFile("w+")
         try:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said,
                 text=True,
             )  # fmt: skip
         except OSError as error:
+            self.said.close()
             raise CtdError(f"lsg_python is {python!r}, which does not start: {error}.") from error
         line = self.process.stdout.readline()
         if not line:
-            reason = self.process.stderr.read().strip().splitlines()[-1:] or ["it said nothing"]
+            self.process.wait()
+            self.said.seek(0)
+            reason = self.said.read().strip().splitlines()[-1:] or ["it said nothing"]
             self.close()
             raise CtdError(f"lsg_python {python!r} cannot run lsg-converter: {reason[0]}.")
         self.versions: dict[str, str] = json.loads(line)
@@ -61,6 +67,7 @@ class LsgProcess:
         """End the process."""
         self.process.kill()
         self.process.communicate()
+        self.said.close()
 
 
 def peaks(

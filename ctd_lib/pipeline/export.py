@@ -14,7 +14,7 @@ from ctd_lib.errors import CtdError
 from ctd_lib.export import card, folder, forms, int8, onnx
 from ctd_lib.pipeline.common import MEANS, get_or_make, record
 from ctd_lib.pipeline.distill import model_of
-from ctd_lib.pipeline.finetune import finetune, task_data
+from ctd_lib.pipeline.finetune import features_of, finetune, task_data
 from ctd_lib.store import Artifact
 
 HUB = "model"
@@ -101,7 +101,8 @@ def _score(p: params.ExportParams, hub: Path, model) -> Callable[[forms.Run], fl
         policy = tasks.policy(p.global_attention, tasks.family(data).GLOBAL_ATTENTION)
     longest = min(p.task_max_length or data.max_length, models.max_length(model.config))
     tokenizer = models.load_tokenizer(hub)
-    return functools.partial(forms.task_score, data, tokenizer, longest, policy)
+    features = features_of(data, tokenizer, longest).test
+    return functools.partial(forms.task_score, data, features, tokenizer.pad_token_id, policy)
 
 
 def _scores(p: params.ExportParams) -> Iterator[card.Score]:

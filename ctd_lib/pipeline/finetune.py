@@ -37,7 +37,7 @@ def finetune(p: params.FinetuneParams) -> Artifact:
         head = tasks.family(data).HEAD
         model = models.load(upstream[0].path, head, **_outputs(data))
         tokenizer = models.load_tokenizer(upstream[0].path)
-        encoded = _encoded(data, tokenizer, min(max_length, models.max_length(model.config)))
+        encoded = features_of(data, tokenizer, min(max_length, models.max_length(model.config)))
         reading = {
             "batch_size": p.finetune_batch_size, "max_length": max_length, "encoded": encoded,
             "global_attention": p.global_attention,
@@ -120,7 +120,7 @@ def _finetuned_teacher(p: params.FinetuneParams) -> Artifact:
     return finetune(replace(p, role="teacher", save_model=True, task_distill_weight=0.0))
 
 
-def _encoded(data: tasks.TaskData, tokenizer, max_length: int) -> finetuning.Encoded:
+def features_of(data: tasks.TaskData, tokenizer, max_length: int) -> finetuning.Encoded:
     """The features of the data: made once for all models that share tokenizer and length."""
     settings = {
         "content": data.digest, "family": data.family, "max_length": max_length,
