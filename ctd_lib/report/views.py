@@ -10,7 +10,7 @@ from ctd_lib.pipeline import STEP_LOG, TENSOR_REPORT
 from ctd_lib.store import Artifact
 
 PATTERN_TOKENS = 256
-LOSS_TERMS = ("mlm", "soft_target", "cosine")
+LOSS_TERMS = ("mlm", "soft_target", "cosine", "relation", "task", "task_distill")
 MASKED_SENTENCES = (
     "The president spoke to the {mask} about the economy.",
     "The river flows through the {mask} of Paris.",
@@ -73,11 +73,13 @@ def loss_curve(artifact: Artifact):
     import matplotlib.pyplot as plt
 
     log = step_log(artifact.path)
-    names = ["loss", *(name for name in LOSS_TERMS if "soft_target" in log)]
+    terms = [name for name in LOSS_TERMS if name in log and log[name].any()]
+    names = ["loss", *(terms if len(terms) > 1 else ())]
     figure, row = plt.subplots(1, len(names), figsize=(3 * len(names), 2.5), squeeze=False)
     for name, axes in zip(names, row[0], strict=True):
         axes.plot(log["step"], log[name], marker=".")
         axes.set(xlabel="step", title=name.replace("_", " "))
+        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.tight_layout()
     plt.close(figure)
     return figure
