@@ -88,12 +88,23 @@ def load_backbone(path_or_id: str | Path) -> Backbone:
     attention probabilities is switched off, as in every converted model (see `convert`).
 
     Raises:
-        CtdError: no such folder or hub id, no weights in it, or a family other than FAMILIES.
+        CtdError: no such folder or hub id, no weights in it, a family other than FAMILIES, or a
+            tokenizer that is not a fast one or has more tokens than the model.
     """
     config = read_backbone_config(path_or_id)
     config.attention_probs_dropout_prob = 0.0
     model, missing = _from_pretrained(AutoModelForMaskedLM, path_or_id, config)
     tokenizer = load_tokenizer(path_or_id)
+    if not tokenizer.is_fast:
+        raise CtdError(
+            f"the tokenizer of {str(path_or_id)!r}, {type(tokenizer).__name__}, is written in"
+            " Python; one with a tokenizer.json (a fast one) is needed."
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise CtdError(
+            f"the tokenizer of {str(path_or_id)!r} has {len(tokenizer)} tokens and the model"
+            f" {config.vocab_size}; resize the model's embeddings and save both again."
+        )
     model.config.bos_token_id = tokenizer.cls_token_id
     model.config.sep_token_id = tokenizer.sep_token_id
     head_is_missing = any(not _is_encoder_weight(model, name) for name in missing)

@@ -21,9 +21,12 @@ def _as_mix(value: Any) -> Any:
     return {value: 1.0} if isinstance(value, str) else value
 
 
-Mix = Annotated[dict[str, Annotated[float, "weight"]], BeforeValidator(_as_mix)]
+_Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Mix = Annotated[dict[str, _Weight], BeforeValidator(_as_mix)]
 """Corpora and their weights."""
 Lengths = Annotated[list[PositiveInt], Field(min_length=1), BeforeValidator(_from_yaml)]
 """Lengths in tokens."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every random generator takes, NumPy's up to 32 bits."""
 Policy = Annotated[str, StringConstraints(pattern=r"^(none|first|question|every-[1-9]\d*)$")]
 """Which tokens have global attention (`tasks.policy`)."""

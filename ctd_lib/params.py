@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from ctd_lib.errors import CtdError
-from ctd_lib.param_values import Lengths, Mix, Policy
+from ctd_lib.param_values import Lengths, Mix, Policy, Seed
 
 Arch = Literal["full", "longformer", "bigbird", "lsg", "nystromformer"]
 Role = Literal["teacher", "student"]
@@ -38,7 +38,7 @@ _dataclass = pydantic_dataclass(
 class ReportParams:
     profile: str = "quick"
     """Sizes of everything below: quick, study or paper."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of data order, masking and new weights."""
 
 
@@ -191,7 +191,7 @@ class FinetuneParams(DistillParams):
     """Weight of the finetuned teacher's soft targets while the student is finetuned."""
     test_attention: Literal["ours", "public"] = "ours"
     """At test time: ours, or public: what transformers computes where that is not the arch."""
-    finetune_seed: NonNegativeInt | None = None
+    finetune_seed: Seed | None = None
     """Seed of finetuning alone, on the same model and examples; None: that of everything."""
     save_model: bool = False
     """Keep the finetuned model in the artifact."""

@@ -175,7 +175,10 @@ def _cpu_name() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    done = subprocess.run(
-        ["git", "-C", str(paths.CHECKOUT), *arguments], capture_output=True, text=True
-    )
+    """What git says of the checkout; None where there is no checkout, or no git."""
+    command = ["git", "-C", str(paths.CHECKOUT), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return None
     return done.stdout.strip() if done.returncode == 0 else None

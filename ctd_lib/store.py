@@ -100,7 +100,6 @@ def get_or_make(
         try:
             _clear(partial)
             values = _make(make, partial, together)
-            shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
             seconds = time.perf_counter() - started
             manifest = {
                 "stage": stage,
@@ -113,6 +112,8 @@ def get_or_make(
                 "files": _checksums(partial),
             }
             _write_json(partial / MANIFEST, manifest)
+            # Last: whatever fails before loses no training.
+            shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
             os.replace(partial, path)
         except (OSError, SafetensorError) as error:
             failed = f"written to {path.parent}" if _is_of_the_disk(error) else "made"
@@ -201,14 +202,20 @@ class _locked:
         except Timeout:
             say(f"{self.what}: another run is making it, waiting")
             self.lock.acquire()
+        except OSError as error:
+            raise CtdError(f"{self.what} could not be made: its lock, {error}.") from error
 
     def __exit__(self, *exception):
         self.lock.release()
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in found}
+    """Of every file but checkpoints."""
+    found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {
+        path.as_posix(): files.sha256(folder / path)
+        for path in found if path.parts[0] != CHECKPOINTS
+    }  # fmt: skip
 
 
 def _write_json(path: Path, value: dict) -> None:

@@ -50,6 +50,17 @@ def test_load_backbone(family, tmp_path):
     assert opened.model.config.sep_token_id == opened.tokenizer.sep_token_id
 
 
+def test_a_tokenizer_that_does_not_fit_the_model_is_refused(tmp_path, monkeypatch):
+    longer = tokenizer("bert")
+    longer.add_tokens([f"word{n}" for n in range(200)])
+    models.save(backbone("bert"), longer, tmp_path)
+    with pytest.raises(CtdError, match=f"has {len(longer)} tokens and the model"):
+        models.load_backbone(tmp_path)
+    monkeypatch.setattr(type(longer), "is_fast", False)
+    with pytest.raises(CtdError, match="a fast one"):
+        models.load_backbone(tmp_path)
+
+
 def test_a_backbone_without_a_head_says_so(tmp_path):
     teacher = BertModel(backbone("bert").config)
     teacher.save_pretrained(tmp_path)

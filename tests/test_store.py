@@ -178,6 +178,38 @@ def test_checkpoints_of_an_interrupted_run_are_there_for_the_next(capsys):
     assert "going on after an interruption" in capsys.readouterr().out
 
 
+def test_what_fails_after_the_training_leaves_its_checkpoints(home, monkeypatch):
+    def trained(folder):
+        (folder / store.CHECKPOINTS).mkdir(exist_ok=True)
+        (folder / store.CHECKPOINTS / "state").write_text("all of it")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_write_json", full)
+        with pytest.raises(CtdError, match="no space left"):
+            store.get_or_make("stage", "toy", {}, [], 1, trained)
+    assert [path.name for path in home.glob("artifacts/stage/.*.partial/*/*")] == ["state"]
+    made = store.get_or_make("stage", "toy", {}, [], 1, trained)
+    assert [path.name for path in made.path.iterdir()] == ["manifest.json"]
+
+
+def test_a_stage_that_cannot_be_locked_is_named(home, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "permission denied")
+
+    monkeypatch.setattr(store.FileLock, "acquire", refused)
+    with pytest.raises(CtdError, match=r"stage toy could not be made: .*permission denied"):
+        store.get_or_make("stage", "toy", {}, [], 1, never)
+
+
+def test_without_git_an_artifact_has_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    made = store.get_or_make("stage", "toy", {}, [], 1, write_note)
+    assert made.provenance["commit"] is None
+
+
 def test_another_key_sees_no_checkpoints():
     def interrupted(folder):
         (folder / store.CHECKPOINTS).mkdir()

@@ -112,7 +112,9 @@ def random_blocks(config, count: int, layer: int) -> Tensor:
 def _random_blocks(count, layer, num_heads, num_random, block_size, max_count):
     draw = np.random.RandomState(layer)
     drawn = np.zeros((num_heads, count, num_random), dtype=np.int64)
-    if count * block_size in PAPER_LENGTHS:
+    # Blocks of 512 tokens and more are drawn from all of max_count, not from the first 1024 tokens.
+    bounded = 2 * block_size < 1024 or count == max_count
+    if bounded and count * block_size in PAPER_LENGTHS:
         for head in range(num_heads):
             for row in range(1, max_count - 1):
                 picked = draw.permutation(_candidates(row, max_count, block_size))[:num_random]

@@ -137,7 +137,7 @@ class PackedBatches:
         open_corpus: Opener | None = None,
         cross_documents: bool = True,
     ):
-        weights = _weights(mix)
+        weights = weighed(mix)
         opened = _opened(weights, tokenizer, open_corpus)
         self.specs, self.shares = list(weights), _shares(weights)
         self.tokenizer, self.max_length, self.seed = tokenizer, max_length, seed
@@ -212,7 +212,7 @@ def held_out_batches(
         mix, tokenizer, max_length, batch_size, open_corpus: as in `PackedBatches`.
         max_sequences: stop after so many; None: when the first of the corpora has no more.
     """
-    weights = _weights(mix)
+    weights = weighed(mix)
     opened = _opened(weights, tokenizer, open_corpus)
     parts = [_held_out_documents(corpus) for corpus in opened]
     sequences = [
@@ -248,7 +248,12 @@ def _held_out_documents(corpus: Corpus | streams.Stream) -> Iterator[np.ndarray]
     return iter(split(corpus, "held_out"))
 
 
-def _weights(mix: dict[str, float]) -> dict[str, float]:
+def weighed(mix: dict[str, float]) -> dict[str, float]:
+    """The corpora of a mix with a weight.
+
+    Raises:
+        CtdError: there are none.
+    """
     weights = {spec: float(weight) for spec, weight in mix.items() if weight > 0}
     if not weights:
         raise CtdError(f"the corpora mix {mix} is empty; give one corpus or more a weight above 0.")

@@ -98,8 +98,7 @@ def write(
     Raises:
         CtdError: k is not in the vocabulary.
     """
-    if not 1 <= top_k <= teacher.config.vocab_size:
-        raise CtdError(f"teacher_top_k is {top_k}; it is 1 to {teacher.config.vocab_size}.")
+    require_top_k(top_k, teacher.config.vocab_size)
     teacher, device = frozen(teacher, precision), next(teacher.parameters()).device
     waiting: dict[str, Tensor] = {}
     firsts, count = [0], 0
@@ -110,7 +109,7 @@ def write(
             ids, probabilities = _top(found, models.lm_head(teacher), top_k, temperature)
         waiting |= {
             f"{count - 1}.{IDS_OF_BATCH}": batch["input_ids"].int().cpu(),
-            f"{count - 1}.{HIDDEN}": found.layers[-1].bfloat16().cpu(),
+            f"{count - 1}.{HIDDEN}": found.layers[-1].bfloat16().contiguous().cpu(),
             f"{count - 1}.{IDS}": ids.int().cpu(),
             f"{count - 1}.{PROBABILITIES}": probabilities.cpu(),
         }
@@ -124,6 +123,12 @@ def write(
     index = {"files": firsts, "batches": count, "temperature": temperature} | sizes
     (folder / INDEX).write_text(json.dumps(index))
     return Cache(folder)
+
+
+def require_top_k(top_k: int, vocab_size: int) -> None:
+    """Refuse more soft targets a token than there are tokens, or none."""
+    if not 1 <= top_k <= vocab_size:
+        raise CtdError(f"teacher_top_k is {top_k}; it is 1 to {vocab_size}.")
 
 
 def _top(found: Outputs, head, top_k: int, temperature: float) -> tuple[Tensor, Tensor]:

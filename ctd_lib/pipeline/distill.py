@@ -21,7 +21,7 @@ from ctd_lib.pipeline.common import (
 )
 from ctd_lib.pipeline.convert import check_geometry, converted, geometry
 from ctd_lib.pipeline.pretrain import pretrain, pretrained
-from ctd_lib.pipeline.text import Text, contents
+from ctd_lib.pipeline.text import Text, check, contents
 from ctd_lib.store import Artifact
 from ctd_lib.training import updates
 from ctd_lib.training.masking import masked_batches
@@ -61,7 +61,7 @@ def check_student(p: params.DistillParams) -> None:
     """Refuse a student that its teacher cannot have, as the backbone's configuration tells.
 
     Raises:
-        CtdError: layers, width, recipe or attention that do not fit.
+        CtdError: layers, width, recipe, attention or text that do not fit or are not there.
     """
     teacher = config_of(p)
     layers, width = teacher.num_hidden_layers, p.student_hidden_size or teacher.hidden_size
@@ -70,12 +70,14 @@ def check_student(p: params.DistillParams) -> None:
     check_geometry(p, width if p.order == "distill-then-convert" else teacher.hidden_size)
     if p.teacher_top_k:
         distillation.require_cacheable(_recipe(p))
+        teachers.require_top_k(p.teacher_top_k, teacher.vocab_size)
     if p.cosine_weight and width != teacher.hidden_size:
         raise CtdError(
             f"student_hidden_size is {width} and cosine_weight {p.cosine_weight}, but cosine"
             f" compares vectors of one size, and the teacher's is {teacher.hidden_size}; set"
             " cosine_weight to 0 and relation_weight above 0."
         )
+    check(p.head_corpora, p.corpora, p.distill_corpora)
     if not p.relation_weight:
         return
     if p.relation_layer is not None and p.relation_layer >= layers:

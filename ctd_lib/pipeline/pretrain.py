@@ -13,12 +13,17 @@ from ctd_lib.pipeline.common import (
     updates_of,
 )
 from ctd_lib.pipeline.convert import convert
-from ctd_lib.pipeline.text import Text, contents
+from ctd_lib.pipeline.text import Text, check, contents
 from ctd_lib.store import Artifact
 
 
 def pretrain(p: params.PretrainParams) -> Artifact:
-    """The converted teacher, pretrained further at full length."""
+    """The converted teacher, pretrained further at full length.
+
+    Raises:
+        CtdError: as `text.check`, before anything is trained.
+    """
+    check(p.head_corpora, p.corpora)
     artifact = pretrained(p, convert(p))
     record("pretrain", p, artifact)
     return artifact

@@ -71,6 +71,21 @@ def tokenizer_digest(tokenizer) -> str:
     return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 
 
-def contents(mix: dict[str, float]) -> dict[str, str]:
-    """What each corpus is: of the user's own files, which may change under one name, a digest."""
-    return {spec: texts.identity(spec) for spec in mix}
+def contents(mix: dict[str, float]) -> list[tuple[str, str]]:
+    """What each corpus is: of the user's own files, which may change under one name, a digest.
+
+    Their order counts: it decides whose turn is first, and in which order documents are drawn.
+    """
+    return [(spec, texts.identity(spec)) for spec in mix]
+
+
+def check(*mixes: dict[str, float] | None) -> None:
+    """Refuse mixes without text before anything is trained; None: there is no such mix.
+
+    Raises:
+        CtdError: a corpus that is not there, or no weight above 0.
+    """
+    for mix in mixes:
+        if mix is not None:
+            corpora.weighed(mix)
+            contents(mix)

@@ -26,7 +26,9 @@ STATE = "state.json"
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> bool:
-    """Write a checkpoint and drop all but the last two.
+    """Write a checkpoint and drop all but it and the one before.
+
+    Those of later steps too: training that is at this step could not read them.
 
     A disk that is full, or otherwise refuses, is a warning: the checkpoint before this one stays.
 
@@ -57,8 +59,11 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict) -> bo
             stacklevel=2,
         )
         return False
-    for old in _found(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    found = _found(folder)
+    kept = [path for path in found if path <= final][-KEPT:]
+    for other in found:
+        if other not in kept:
+            shutil.rmtree(other, ignore_errors=True)
     return True
 
 

@@ -38,6 +38,13 @@ def test_does_not_fall_back_to_full_attention_for_good():
     assert model(**long).logits.equal(before)
 
 
+@pytest.mark.parametrize("length", [4096, 8192])
+def test_large_blocks_are_drawn_among_those_that_are_there(length):
+    config = BigBirdConfig(block_size=512, num_random_blocks=1, max_position_embeddings=8192)
+    drawn = bigbird.random_blocks(config, length // 512, layer=0)
+    assert drawn.max() < length // 512
+
+
 @pytest.mark.parametrize("block_size, positions", [(64, 4096), (16, 1024), (32, 3072)])
 @pytest.mark.parametrize("length", [768, 1024, 2048, 3072, 4096])
 def test_random_blocks_are_those_of_transformers(block_size, positions, length):

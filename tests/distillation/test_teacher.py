@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from toy_models import ToyTokenizer
-from toy_teachers import batches, toy
+from toy_teachers import KINDS, batches, toy
 
 from ctd_lib import distill
 from ctd_lib.distill import Recipe
@@ -37,6 +37,12 @@ def test_a_student_of_written_outputs_is_that_of_the_teacher(file_bytes, tmp_pat
         assert one["mlm"] == pytest.approx(two["mlm"], rel=1e-3)
         assert one["soft_target"] == pytest.approx(two["soft_target"], rel=1e-3)
         assert one["cosine"] == pytest.approx(two["cosine"], rel=2e-2)  # bfloat16
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_arch_writes_in_half_precision(kind, tmp_path):
+    write(toy(kind), batches(1), tmp_path, precision="bfloat16")
+    assert list(tmp_path.glob("*.safetensors"))
 
 
 def test_joined_batches_go_on_where_they_were_left(tmp_path):

@@ -29,6 +29,16 @@ def test_the_last_of_two_is_loaded_and_no_more_are_kept(tmp_path):
     assert state == {"note": [10, None, 0.1 + 0.2]}
 
 
+def test_unreadable_ones_of_later_steps_do_not_outlive_a_new_start(tmp_path):
+    for step in (800, 900):
+        checkpoint.save(tmp_path, step, tensors(step), {})
+        (tmp_path / f"step-{step:09d}" / checkpoint.STATE).write_text("")
+    for step in (50, 100):
+        assert checkpoint.save(tmp_path, step, tensors(step), {"step": step})
+    assert steps(tmp_path) == ["step-000000050", "step-000000100"]
+    assert checkpoint.load(tmp_path)[1] == {"step": 100}
+
+
 def test_nothing_there(tmp_path):
     assert checkpoint.load(tmp_path) is None
     assert checkpoint.load(tmp_path / "none") is None
