@@ -77,7 +77,7 @@ def check_student(p: params.DistillParams) -> None:
             f" compares vectors of one size, and the teacher's is {teacher.hidden_size}; set"
             " cosine_weight to 0 and relation_weight above 0."
         )
-    check(p.head_corpora, p.corpora, p.distill_corpora)
+    check(p.corpora, p.distill_corpora)
     if not p.relation_weight:
         return
     if p.relation_layer is not None and p.relation_layer >= layers:

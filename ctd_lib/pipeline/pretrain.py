@@ -23,7 +23,7 @@ def pretrain(p: params.PretrainParams) -> Artifact:
     Raises:
         CtdError: as `text.check`, before anything is trained.
     """
-    check(p.head_corpora, p.corpora)
+    check(p.corpora)
     artifact = pretrained(p, convert(p))
     record("pretrain", p, artifact)
     return artifact
