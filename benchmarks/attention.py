@@ -252,8 +252,9 @@ def save(rows: list[dict], args, seconds: float) -> None:
     same = ("group", "layers", "dtype", "length", "batch_size", "train")
     new = {tuple(row[name] for name in same) for row in rows}
     before = json.loads(args.output.read_text()) if args.output.is_file() else {"rows": []}
-    # Rows that stay keep their own machine and commit.
-    kept = [{"provenance": before["provenance"]} | row for row in before["rows"]
+    # Rows that stay keep their own device, machine and commit.
+    kept = [{name: before[name] for name in ("device", "provenance")} | row
+            for row in before["rows"]
             if tuple(row[name] for name in same) not in new]  # fmt: skip
     content = {
         "hidden_size": args.hidden_size,

@@ -81,12 +81,18 @@ def prepare(model, length):
 
 
 class Memory:
-    """Peak bytes of what happens inside, over what was held before; None where unknown."""
+    """Peak bytes on a device of what happens inside, over what was held before.
+
+    None where it is unknown.
+    """
+
+    def __init__(self, device):
+        self.device = device
 
     def __enter__(self):
         self.extra = None
         gc.collect()
-        if torch.cuda.is_available():
+        if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         elif sys.platform == "linux":
@@ -97,7 +103,7 @@ class Memory:
         return self
 
     def __exit__(self, *error):
-        if torch.cuda.is_available():
+        if self.device == "cuda":
             self.extra = torch.cuda.max_memory_allocated() - self.before
         elif sys.platform == "linux":
             self.extra = self._status("VmHWM") - self.before
@@ -118,7 +124,7 @@ def run(model, device, length, batch_size, train, memory):
         inputs["global_attention_mask"][:, 0] = 1
     model.train(train)
     model.zero_grad()
-    meter = Memory() if memory else contextlib.nullcontext()
+    meter = Memory(device) if memory else contextlib.nullcontext()
     with meter, torch.inference_mode(not train):
         start = time.perf_counter()
         output = model(**inputs).last_hidden_state

@@ -98,7 +98,7 @@ def requests(given):
     """The batch of each step, as it is asked for; when the loop comes back the step is done."""
     generator = torch.Generator().manual_seed(0)
     for line in sys.stdin:
-        meter = Memory() if json.loads(line)["memory"] else contextlib.nullcontext()
+        meter = Memory(given.device) if json.loads(line)["memory"] else contextlib.nullcontext()
         with meter:
             started = time.perf_counter()
             shape = (given.batch_size, given.length)

@@ -26,7 +26,7 @@ NAMES = {
 LIMITS = {
     "full": "",
     "longformer": "Plain `transformers` pads the input to a multiple of the window and is slower; "
-    "the outputs are the same.",
+    "given the same `global_attention_mask`, the outputs are the same.",
     "bigbird": "Outside of training plain `transformers` takes block 0 for every random block, and "
     "attends fully in short inputs: its outputs differ from those of `ctd_lib`, with which the "
     "model was trained and measured.",
@@ -34,6 +34,12 @@ LIMITS = {
     "nystromformer": "Plain `transformers` takes inputs of exactly `segment_means_seq_len` tokens "
     "and no padding; `ctd_lib` takes any.",
 }
+GLOBAL_TOKENS = {
+    "none": "no token",
+    "first": "the first token",
+    "question": "the first token and those of the question",
+}
+"""Policy of global attention -> the tokens that have it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class Facts:
     provenance: dict
     """Of the artifact that holds the weights."""
     key: str
+    global_attention: str | None = None
+    """Longformer, finetuned: the policy that it was trained and measured with."""
     scores: Sequence[Score] = ()
     timings: Sequence[dict] = ()
     """Rows of `measure.latency` and `measure.peak_memory`, teacher's and student's."""
@@ -249,6 +257,14 @@ def _limits(facts: Facts) -> str:
         texts.append("- It was not finetuned: finetune it on your task before you use it.")
     if LIMITS[facts.arch]:
         texts.append(f"- {LIMITS[facts.arch]}")
+    if policy := facts.global_attention:
+        tokens = GLOBAL_TOKENS.get(policy, f"the first of {policy.replace('-', ' ')} tokens")
+        texts.append(
+            f"- It was trained and measured with global attention at {tokens}. Give "
+            "`global_attention_mask`, of the shape of `input_ids`, 1 there and 0 elsewhere: "
+            "without one each head of `transformers` has a rule of its own, and that for questions "
+            "demands the separators of RoBERTa."
+        )
     return "\n".join(texts)
 
 

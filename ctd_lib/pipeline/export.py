@@ -51,6 +51,8 @@ def export(p: params.ExportParams) -> Artifact:
             key=upstream.key, scores=scores, timings=timings, settings=_settings(p),
             backbone=_public(p.backbone), licences=_licences(p, scores),
             forms=values.get("rows", ()),
+            global_attention=upstream.values["global_attention"]
+            if p.finetuned and p.arch == "longformer" else None,
         )  # fmt: skip
         (path / HUB / folder.CARD).write_text(card.text(facts))
         return values

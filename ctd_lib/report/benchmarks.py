@@ -6,6 +6,7 @@ which commit it was measured.
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
@@ -21,6 +22,8 @@ OURS = ("ours",)
 PUBLIC = ("transformers", "lsg-converter")
 LANDMARKS = "Nystromformer with landmarks on"
 """How `benchmarks/contender.py` runs transformers': as published it computes full attention."""
+UNKNOWN = "-"
+"""Of memory where the system does not tell."""
 
 
 def rows(script: str = "attention") -> pd.DataFrame:
@@ -34,7 +37,10 @@ def rows(script: str = "attention") -> pd.DataFrame:
         try:
             content = json.loads(path.read_text())
             provenance, measured = content["provenance"], content["rows"]
-            found += [_named(r, provenance, path.stem) for r in measured if "error" not in r]
+            device = content.get("device", "cpu")
+            for row in measured:
+                if "error" not in row:
+                    found.append(_named({"device": device, "provenance": provenance} | row, path))
         except (ValueError, KeyError, TypeError) as error:
             raise CtdError(
                 f"{path} is no output of benchmarks/{script}.py; measure it again, or delete it."
@@ -42,12 +48,12 @@ def rows(script: str = "attention") -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _named(row: dict, provenance: dict, file: str) -> dict:
-    """A row with its file, and the machine and commit of that or, where it is older, its own."""
-    provenance = row.get("provenance", provenance)
-    machine = provenance["host"]["gpu"] or provenance["host"]["cpu"]
-    measured = f"{machine}, commit {systems.commit(provenance)}"
-    return row | {"file": file, "machine": machine, "measured": measured}
+def _named(row: dict, path: Path) -> dict:
+    """A row with its file, and the machine that it was measured on with the commit."""
+    host = row["provenance"]["host"]
+    machine = host["cpu"] if row["device"] == "cpu" else host["gpu"]
+    measured = f"{machine}, commit {systems.commit(row['provenance'])}"
+    return row | {"file": path.stem, "machine": machine, "measured": measured}
 
 
 def attention(rows: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +72,7 @@ def attention(rows: pd.DataFrame) -> pd.DataFrame:
                 "ours / public": _ratio(public),
                 "ours / full": _ratio(full),
                 "ours / full, our linear layers": _ratio(our_full),
-                "extra memory (MiB)": ours["extra_bytes"] / 2**20,
+                "extra memory (MiB)": _mib(ours["extra_bytes"]),
                 "extra memory, ours / public": _quotient(ours, public, "extra_bytes"),
                 "speed (GFLOP/s)": ours["flop_per_second"] / 1e9,
                 "times its bound": f"{ours['times_bound']:.2f}",
@@ -118,8 +124,8 @@ def replacement(rows: pd.DataFrame) -> pd.DataFrame:
                 "student (s)": student.seconds_median,
                 "teacher (s)": teacher.seconds_median,
                 "student / teacher": _ratio(teacher),
-                "extra memory, student (MiB)": student.extra_bytes / 2**20,
-                "extra memory, teacher (MiB)": teacher.extra_bytes / 2**20,
+                "extra memory, student (MiB)": _mib(student.extra_bytes),
+                "extra memory, teacher (MiB)": _mib(teacher.extra_bytes),
             }
         )
     return _finished(table, "student")
@@ -144,9 +150,9 @@ def training_step(rows: pd.DataFrame) -> pd.DataFrame:
                 "times as fast": "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(
                     **ours["speed_ratio"]
                 ),
-                "peak, ours (MiB)": ours["peak_bytes"] / 2**20,
-                "peak, plain (MiB)": plain["peak_bytes"] / 2**20,
-                "peak, ours / plain": f"{ours['memory_ratio']['peak_bytes']:.2f}",
+                "peak, ours (MiB)": _mib(ours["peak_bytes"]),
+                "peak, plain (MiB)": _mib(plain["peak_bytes"]),
+                "peak, ours / plain": _quotient(ours, plain, "peak_bytes"),
             }
         )
     return _finished(table, "arch")
@@ -169,7 +175,7 @@ def beside_steps(rows: pd.DataFrame) -> pd.DataFrame:
             "times": rows.times,
         }
     ).astype(object)
-    return systems.only_if_several(frame.where(frame.notna(), "-"), ["machine"])
+    return systems.only_if_several(frame.where(frame.notna(), UNKNOWN), ["machine"])
 
 
 def speed(rows: pd.DataFrame) -> figures.Drawing:
@@ -293,7 +299,14 @@ def _ratio(row) -> str:
 
 
 def _quotient(ours, other, column: str) -> str:
-    return tables.NOT_RUN if other is None else f"{ours[column] / other[column]:.2f}"
+    if other is None:
+        return tables.NOT_RUN
+    unknown = pd.isna(ours[column]) or pd.isna(other[column])
+    return UNKNOWN if unknown else f"{ours[column] / other[column]:.2f}"
+
+
+def _mib(memory: float | None) -> float | str:
+    return UNKNOWN if pd.isna(memory) else memory / 2**20
 
 
 def _crossing(arch: pd.DataFrame, full: pd.DataFrame) -> str:

@@ -15,8 +15,8 @@ from ctd_lib.report import tidy
 from ctd_lib.scores import bootstrap, predictions, where
 
 LOST_COLUMNS = (
-    "task", "arch", "synthetic", "bin", "examples", "items", "teacher", "student", "difference",
-    "low", "high",
+    "task", "arch", "synthetic", "bin", "examples", "documents", "items", "teacher", "student",
+    "difference", "low", "high",
 )  # fmt: skip
 FEWEST_EXAMPLES = 10
 """Of a test part, or documents if it has several on one: resamples of fewer tell little of how far

@@ -95,15 +95,16 @@ def scores(records: pd.DataFrame) -> pd.DataFrame:
 
 def shared(scores: pd.DataFrame) -> pd.DataFrame:
     """The scores of those tasks that every arch with scores has for teacher and student."""
-    scores = scores.dropna(subset=["kept"])
-    archs = scores.groupby("task").arch.nunique()
+    scores = scores.dropna(subset=["teacher", "student"])
+    teachers = scores.groupby(["task", "arch"]).teacher.mean()
+    archs = teachers[teachers > 0].groupby("task").size()
     return scores[scores.task.isin(archs[archs == scores.arch.nunique()].index)]
 
 
 def kept_by(scores: pd.DataFrame, by: str | list[str]) -> pd.Series:
     """Mean student score over the seeds / mean teacher score, in percent."""
-    means = scores.dropna(subset=["kept"]).groupby(by)[["teacher", "student"]].mean()
-    return 100 * means.student / means.teacher
+    means = scores.dropna(subset=["teacher", "student"]).groupby(by)[["teacher", "student"]].mean()
+    return 100 * means.student / means.teacher.where(means.teacher > 0)
 
 
 def mean_kept(scores: pd.DataFrame) -> float:

@@ -87,11 +87,12 @@ def compare(
     scorers = [scorer(found, metric) for found in every]
     document, seeds = document_of(teachers[0]), len(teachers)
     count, documents = len(document), int(document.max()) + 1
-    rng = np.random.default_rng(seed)
+    # Of its own, so that cells of more and of fewer seeds draw the same examples.
+    rng_of_seeds = np.random.default_rng([seed, 1])
     rows = []
-    for weights in draws(document, resamples, rng):
+    for weights in draws(document, resamples, seed):
         scores = np.stack([of(weights) for of in scorers]).reshape(2, seeds, -1)
-        chosen = rng.integers(seeds, size=scores.shape[1:])
+        chosen = rng_of_seeds.integers(seeds, size=scores.shape[1:])
         rows.append(np.take_along_axis(scores, chosen[None], axis=1).mean(1))
     drawn = np.concatenate(rows, axis=1)  # (2, R)
     whole = np.array([of(np.ones((1, count)))[0] for of in scorers]).reshape(2, seeds).mean(1)
@@ -106,9 +107,9 @@ def document_of(predictions: Predictions) -> np.ndarray:
     return np.unique(known, return_inverse=True)[1]
 
 
-def draws(document: np.ndarray, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def draws(document: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Resamples of examples, whose documents are drawn (N,), some at a time: weights (R, N)."""
-    count = int(document.max()) + 1
+    count, rng = int(document.max()) + 1, np.random.default_rng(seed)
     for start in range(0, resamples, CHUNK):
         drawn = rng.integers(count, size=(min(CHUNK, resamples - start), count))
         often = np.stack([np.bincount(row, minlength=count) for row in drawn])

@@ -127,8 +127,8 @@ def compare(
     `bootstrap.compare`; resamples that leave a bin without a score do not count for it.
 
     Returns:
-        A row a bin: `bin`, `items` (a seed), `examples` with such items, `teacher`, `student`,
-        `difference`, its bounds `low` and `high`.
+        A row a bin: `bin`, `items` (a seed), `examples` and `documents` with such items,
+        `teacher`, `student`, `difference`, its bounds `low` and `high`.
 
     Raises:
         CtdError: as `bootstrap.compare`, or there is no such column.
@@ -146,17 +146,19 @@ def compare(
     for target, values in zip(sums, _parts(rows), strict=True):
         np.add.at(target, place, np.asarray(values, dtype=float)[known])
     gold = sums[2, :seeds].sum((0, 1)) // seeds
-    with_gold = (sums[2, 0] > 0).sum(0)
+    with_gold = sums[2, 0] > 0  # (example, bin)
     sums = sums[:2].reshape(2, 2, seeds, count, -1)  # (part or whole, role, seed, example, bin)
     teacher, student = _ratio(sums.sum((2, 3)))
-    rng = np.random.default_rng(seed)
+    rng_of_seeds = np.random.default_rng([seed, 1])
     drawn = []
-    for weights in bootstrap.draws(document, resamples, rng):
-        chosen = rng.multinomial(seeds, [1 / seeds] * seeds, size=len(weights))  # (R, seeds)
+    for weights in bootstrap.draws(document, resamples, seed):
+        # How often each seed was drawn, (R, seeds).
+        chosen = rng_of_seeds.multinomial(seeds, [1 / seeds] * seeds, size=len(weights))
         drawn.append(_ratio(np.einsum("prsxb,xs->prxb", weights @ sums, chosen)))
     teachers_drawn, students_drawn = np.concatenate(drawn, axis=1)
     bounds = [_bounds(column, level) for column in (students_drawn - teachers_drawn).T]
-    found = pd.DataFrame({"bin": names, "items": gold.astype(int), "examples": with_gold})
+    found = pd.DataFrame({"bin": names, "items": gold.astype(int), "examples": with_gold.sum(0)})
+    found["documents"] = [len(np.unique(document[of_bin])) for of_bin in with_gold.T]
     found = found.assign(teacher=teacher, student=student, difference=student - teacher)
     return found.join(pd.DataFrame(bounds, columns=["low", "high"], index=found.index))
 

@@ -1,8 +1,10 @@
 """ONNX of every arch and head against torch, as transformers and the fast attention compute it."""
 
 import copy
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy_models
@@ -277,6 +279,28 @@ def test_onnxruntime_tells_questions_from_contexts_as_torch(tmp_path):
     assert onnx.export(model, tmp_path / "model.onnx") < 1e-4
     found = onnx.Session(tmp_path / "model.onnx")(given)
     assert_same_spans(map(torch.from_numpy, found.values()), expected, given)
+
+
+def test_no_thread_works_on_after_a_forward(tmp_path):
+    """Whatever is timed next would share the cores with threads that wait for more work."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    numbers = np.ones((512, 512), dtype=np.float32)
+    product = helper.make_node("MatMul", ["input_ids", "numbers"], ["logits"])
+    ends = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (512, 512))
+        for name in ("input_ids", "logits")
+    )
+    weights = [numpy_helper.from_array(numbers, "numbers")]
+    graph = helper.make_graph([product], "product", *([end] for end in ends), weights)
+    opset = helper.make_opsetid("", 18)
+    model = helper.make_model(graph, ir_version=10, opset_imports=[opset])
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    session = onnx.Session(tmp_path / "model.onnx", threads=2)
+    session({"input_ids": torch.ones(512, 512)})
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.02
 
 
 def test_a_mask_of_global_attention_is_asked_for():

@@ -166,9 +166,10 @@ def test_where_ours_failed_the_rest_is_shown(folder):
 
 def test_machines_are_told_apart(folder):
     """Measured again on another machine: rows that were kept in the file say where they are of."""
-    other = {"host": {"gpu": "a card", "cpu": "a processor"}, "commit": "9876543210"}
+    host = {"gpu": "a card", "cpu": "a processor"}
+    other = {"provenance": {"host": host, "commit": "9876543210"}, "device": "cuda"}
     again = [row | {"seconds_median": row["seconds_median"] / 8} for row in measured()]
-    write(folder / "attention-base.json", measured() + [{"provenance": other} | r for r in again])
+    write(folder / "attention-base.json", measured() + [other | r for r in again])
     found = benchmarks.rows()
     assert set(found.measured) == {"a processor, commit 01234567", "a card, commit 98765432"}
     table = benchmarks.attention(found).set_index(["machine", "length (tokens)"])["ours (s)"]
@@ -216,3 +217,29 @@ def test_what_training_costs_beside_its_steps(folder):
     assert table.loc["batch, kept", "mean (ms)"] == pytest.approx(2)
     assert table.loc["resume", "checkpoint (MiB)"] == 128
     assert table.loc["resume", "parameters (millions)"] == 10
+
+
+def test_the_machine_of_a_run_on_the_processor_is_the_processor_though_there_is_a_gpu(folder):
+    path = folder / "attention-base.json"
+    write(path, measured())
+    content = json.loads(path.read_text())
+    content["provenance"]["host"]["gpu"] = "a card"
+    path.write_text(json.dumps(content))
+    assert set(benchmarks.rows().machine) == {"a processor"}
+    path.write_text(json.dumps(content | {"device": "cuda"}))
+    assert set(benchmarks.rows().machine) == {"a card"}
+
+
+def test_memory_that_the_system_does_not_tell_is_not_shown_as_a_number(folder):
+    unknown = {"extra_bytes": None}
+    write(folder / "attention-base.json", [one | unknown for one in measured()])
+    pair = [row("longformer", kind, 4096, 1.0, group="student") | unknown
+            for kind in ("ours", "transformers")]  # fmt: skip
+    write(folder / "attention-student.json", pair)
+    steps = [one | {"peak_bytes": None} for one in training_step("float32", "float32")]
+    write(folder / "training-base.json", steps)
+    built = benchmarks.write_all()
+    first = built["attention"].iloc[0]
+    assert first["extra memory (MiB)"] == first["extra memory, ours / public"] == "-"
+    assert built["replacement"]["extra memory, student (MiB)"].iloc[0] == "-"
+    assert built["training_step"]["peak, ours / plain"].iloc[0] == "-"

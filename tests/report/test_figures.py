@@ -64,13 +64,13 @@ def test_retention_leaves_out_what_the_teacher_has_not_learned(load_study):
     assert "mrpc full" in drawing.alt and "mrpc bigbird" not in drawing.alt
 
 
-def test_bins_of_few_examples_have_no_point(load):
+def test_bins_on_few_documents_have_no_point(load):
     found = load(toy_records.make())
     table = kept.where_lost(found, "position")
-    few = table.assign(examples=table.examples.where(table.task != "press-qa", 9))
+    few = table.assign(documents=table.documents.where(table.task != "press-qa", 9))
     drawn = figures.where._enough(few)
     assert set(drawn.task) == {"press-ner"} and len(drawn) == sum(table.task == "press-ner")
-    assert len(figures.where._enough(few.assign(examples=9))) == len(table)
+    assert len(figures.where._enough(few.assign(documents=9))) == len(table)
 
 
 def test_where_it_is_lost_a_panel_a_task(load):

@@ -190,9 +190,9 @@ def on_documents(made, sizes):
 def test_a_document_is_drawn_with_all_of_its_questions():
     rng, sizes = np.random.default_rng(7), [1, 4, 2, 5]
     document = bootstrap.document_of(on_documents(answers(rng, 12)[0], sizes))
-    (weights,) = bootstrap.draws(document, 50, np.random.default_rng(0))
+    (weights,) = bootstrap.draws(document, 50, 0)
     assert weights.shape == (50, 12)
-    (drawn,) = bootstrap.draws(np.arange(4), 50, np.random.default_rng(0))
+    (drawn,) = bootstrap.draws(np.arange(4), 50, 0)
     np.testing.assert_array_equal(weights, np.repeat(drawn, sizes, axis=1))
     assert (drawn.sum(1) == 4).all()
 
@@ -211,3 +211,14 @@ def test_questions_that_rise_and_fall_together_are_as_one():
     independent = bootstrap.compare([ten], [ten])
     width, narrow = (x.teacher.high - x.teacher.low for x in (together, independent))
     assert width == pytest.approx(narrow * np.sqrt(10), rel=0.15)
+
+
+def test_cells_of_more_and_of_fewer_seeds_draw_the_same_examples():
+    rng = np.random.default_rng(9)
+    teacher, student = (classes(rng, 60)[0] for _ in range(2))
+    student = dataclasses.replace(student, examples=[
+        e | {"gold": t["gold"]} for e, t in zip(student.examples, teacher.examples, strict=True)
+    ])  # fmt: skip
+    one = bootstrap.compare([teacher], [student], resamples=250)
+    three = bootstrap.compare([teacher] * 3, [student] * 3, resamples=250)
+    np.testing.assert_allclose(three.kept.drawn, one.kept.drawn)

@@ -78,7 +78,7 @@ def test_teacher_and_student_side_by_side_over_seeds():
     found = where.compare([TEXTS, TEXTS], [TEXTS, worse], "tokens")
     shown = found.drop(columns=["low", "high"])
     assert rows_of(shown) == [
-        ("0 to 511", 2, 2, 0.5, 0.25, -0.25), ("512 to 1023", 1, 1, 1.0, 0.5, -0.5)
+        ("0 to 511", 2, 2, 2, 0.5, 0.25, -0.25), ("512 to 1023", 1, 1, 1, 1.0, 0.5, -0.5)
     ]  # fmt: skip
     missing = Predictions("toy", "tagging", "entity_f1", "", [
         example | {"predicted": []} for example in TAGGING.examples
@@ -129,6 +129,14 @@ def test_the_interval_of_a_bin_is_the_binomial_one_and_leaves_other_bins_alone()
     one = where.compare(teachers[:1], students[:1], "position", (0, 512)).iloc[1]
     narrow = 1.96 * np.sqrt(-one.difference * (1 + one.difference) / 200)
     assert one.high - one.low == pytest.approx(2 * narrow, rel=0.15)
+
+
+def test_documents_with_items_in_a_bin_are_counted_beside_their_questions():
+    [made] = many(np.random.default_rng(0), 1.0)
+    for number, example in enumerate(made.examples):
+        example["document"] = "long" if number % 2 == 0 else f"short {number % 6}"
+    found = where.compare([made], [made], "position", (0, 512))
+    assert list(found.examples) == [200, 200] and list(found.documents) == [3, 1]
 
 
 def test_other_examples_are_not_compared():

@@ -16,7 +16,7 @@ from ctd_lib.report.figures.style import STYLE, Drawing, Plot
 from ctd_lib.report.figures.where import lengths, positions, questions, tags
 
 ROLES = "teacher filled, student hollow"
-ENOUGH = f"bins of {kept.FEWEST_EXAMPLES} test examples or more, where there are such"
+ENOUGH = f"bins of {kept.FEWEST_EXAMPLES} test documents or more, where there are such"
 LINES = "teacher solid, student dashed; from a star on, a teacher needs less than full attention's"
 
 PLOTS = (

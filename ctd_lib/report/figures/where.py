@@ -36,11 +36,11 @@ def questions(records: pd.DataFrame) -> Drawing:
 
 
 def _enough(found: pd.DataFrame) -> pd.DataFrame:
-    """Bins of enough test examples for a point, of tasks with two such bins; all if there are none.
+    """Bins on enough documents for a point, of tasks with two such bins; all if there are none.
 
     The tables have the others too, and say that they are of few examples.
     """
-    enough = found[found.examples >= kept.FEWEST_EXAMPLES]
+    enough = found[found.documents >= kept.FEWEST_EXAMPLES]
     bins = enough.groupby("task").bin.nunique()
     enough = enough[enough.task.isin(bins[bins > 1].index)]
     return found if enough.empty else enough

@@ -117,23 +117,14 @@ def _verdict(answer: Answer) -> str:
 
 
 def _write_piece(piece: Piece, profile: str) -> None:
-    """A table and its figure, with links that hold from pages in any folder."""
+    """A table and its figure."""
     notes = SYNTHETIC_NOTE if SYNTHETIC_MARK in piece.frame.to_csv() else ""
     fragments.write_table(piece.name, piece.caption, piece.frame, profile, notes)
-    _anchor(paths.book_generated() / "tables" / f"{piece.name}.md")
     if piece.drawing is not None:
         drawing = piece.drawing
         fragments.write_figure(
             piece.name, piece.figure_caption, drawing.figure, drawing.alt, profile
         )
-        _anchor(paths.book_generated() / "figures" / f"{piece.name}.md")
-
-
-def _anchor(fragment: Path) -> None:
-    text = fragment.read_text(encoding="utf-8")
-    text = text.replace("<generated/", "</book/generated/")
-    text = text.replace("{figure} generated/", "{figure} /book/generated/")
-    fragment.write_text(text, encoding="utf-8")
 
 
 def _folder() -> Path:

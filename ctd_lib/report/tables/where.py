@@ -10,7 +10,7 @@ from ctd_lib.scores import where
 READ_BY_SHORT = 512
 """Tokens that an encoder without long-context attention reads."""
 FEW = "few examples"
-"""Said of a bin with fewer than `kept.FEWEST_EXAMPLES`, in the place of a verdict."""
+"""Said of a bin on fewer documents than `kept.FEWEST_EXAMPLES`, in the place of a verdict."""
 
 
 def halves(records: pd.DataFrame) -> pd.DataFrame:
@@ -43,14 +43,16 @@ def _bins(
 ) -> pd.DataFrame:
     found = kept.where_lost(records, by, edges)
     columns = [
-        "task", heading, "arch", "examples", "items", "teacher (score)", "student (score)",
-        "change (score)", "change, low (score)", "change, high (score)", "student is",
+        "task", heading, "arch", "examples", "documents", "items", "teacher (score)",
+        "student (score)", "change (score)", "change, low (score)", "change, high (score)",
+        "student is",
     ]  # fmt: skip
     rows = (
         dict(zip(columns, (
             cells.marked(row.task, row.synthetic), row.bin, row.arch,
-            row.examples, row.items, row.teacher, row.student, row.difference, row.low, row.high,
-            FEW if row.examples < kept.FEWEST_EXAMPLES else cells.verdict(row.low, row.high),
+            row.examples, row.documents, row.items, row.teacher, row.student, row.difference,
+            row.low, row.high,
+            FEW if row.documents < kept.FEWEST_EXAMPLES else cells.verdict(row.low, row.high),
         ), strict=True))
         for row in sorted(found.itertuples(), key=lambda row: (row.task, ARCHS.index(row.arch)))
     )  # fmt: skip
