@@ -1,8 +1,8 @@
 """Run the matrix of notebooks: `python -m ctd_lib.study run --profile quick`.
 
-Every run is papermill in a process of its own; its notebook is written aside and moved to
-its place only when it succeeded. A run whose notebook and record are there and still fit is not
-repeated.
+Every run is papermill in a process of its own, and its kernel in another (see `kernels`); its
+notebook is written aside and moved to its place only when it succeeded. A run whose notebook and
+record are there and still fit is not repeated.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from ctd_lib import book, params, paths, records, runtime
+from ctd_lib import book, kernels, params, paths, records, runtime
 from ctd_lib.errors import CtdError
 from ctd_lib.report import tables
 
@@ -115,17 +115,18 @@ def run(profile: str, jobs: int | None = None, only: Sequence[str] = ("",)) -> N
         )
     # No wait between groups that share the machine: a run whose artifact another one is making
     # waits at its lock, and the order of the matrix makes that rare.
-    for alone, together in itertools.groupby(groups, key=lambda group: group[1]):
-        runs = [one for group, _ in together for one in group]
-        workers = 1 if alone else jobs
-        with ThreadPoolExecutor(workers) as pool:
-            waiting = [pool.submit(_ensure, r, max(1, cores // workers)) for r in runs]
-            try:
-                for one, future in zip(runs, waiting, strict=True):
-                    print(f"[{next(number)}/{total}] {one.name}: {future.result()}", flush=True)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    with kernels.server(paths.artifacts() / "runs" / profile / "kernels.log"):
+        for alone, together in itertools.groupby(groups, key=lambda group: group[1]):
+            runs = [one for group, _ in together for one in group]
+            workers = 1 if alone else jobs
+            with ThreadPoolExecutor(workers) as pool:
+                waiting = [pool.submit(_ensure, r, max(1, cores // workers)) for r in runs]
+                try:
+                    for one, future in zip(runs, waiting, strict=True):
+                        print(f"[{next(number)}/{total}] {one.name}: {future.result()}", flush=True)
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
     print(f"\n{tables.headline(records.load(profile)).to_string(index=False)}\n")
 
 
