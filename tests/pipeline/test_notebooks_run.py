@@ -1,4 +1,7 @@
-"""The notebooks themselves, through papermill, at toy size and with nothing prepared."""
+"""The notebooks themselves, through papermill, at toy size and with nothing prepared.
+
+The first in a kernel as a user's papermill starts it, the others in forked ones as in the matrix.
+"""
 
 import os
 import subprocess
@@ -8,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 
-from ctd_lib import params, paths
+from ctd_lib import kernels, params, paths
 
 TINY = {
     "01_convert": {},
@@ -43,19 +46,25 @@ def papermill(name: str, home, given: dict):
 def test_each_notebook_runs_alone_and_reuses_what_is_there(tmp_path, toy):
     (tmp_path / "own.conll").write_text(CONLL)
     files = {"train_file": str(tmp_path / "own.conll"), "test_file": str(tmp_path / "own.conll")}
-    for name in ("03_distill", "01_convert", "02_pretrain", "04_finetune", "05_measure"):
+
+    def run(name: str) -> str:
         known = params.names(STAGES[name])
         given = {n: v for n, v in (toy | files | TINY[name]).items() if n in known}
         done, said = papermill(name, tmp_path, given | {"arch": "longformer"})
         assert done.returncode == 0, done.stderr
-        if name == "03_distill":
-            assert all(f"{stage} longformer: making" in said for stage in ("convert", "pretrain"))
-        elif name != "04_finetune":
-            assert said.count("making") == (name == "05_measure")
+        return said
 
-    made = {path.name.split("-")[0] for path in (tmp_path / "results" / "quick").glob("*.json")}
-    assert made == {"convert", "pretrain", "distill", "finetune", "measure"}
+    said = run("03_distill")
+    assert all(f"{stage} longformer: making" in said for stage in ("convert", "pretrain"))
+    with kernels.server(tmp_path / "kernels.log"):
+        for name in ("01_convert", "02_pretrain", "04_finetune", "05_measure"):
+            said = run(name)
+            if name != "04_finetune":
+                assert said.count("making") == (name == "05_measure")
 
-    done, said = papermill("06_report", tmp_path, {})
-    assert done.returncode == 0, done.stderr
+        made = {path.name.split("-")[0] for path in (tmp_path / "results" / "quick").glob("*.json")}
+        assert made == {"convert", "pretrain", "distill", "finetune", "measure"}
+
+        done, said = papermill("06_report", tmp_path, {})
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "book" / "generated" / "tables" / "headline.csv").is_file()
