@@ -69,7 +69,7 @@ def server(log: Path) -> Iterator[None]:
                 os.environ.pop(name)
                 if value is not None:
                     os.environ[name] = value
-            process.terminate()  # kernels, of sessions of their own, live on
+            process.terminate()
             process.wait()
             process.stdin.close()
 
@@ -176,7 +176,9 @@ def _become_kernel(connection: socket.socket) -> None:
         torch.set_num_threads(int(threads))  # which it has read before
     connection.sendall(str(os.getpid()).encode())
     threading.Thread(target=_end_with, args=[connection], daemon=True).start()
-    IPKernelApp.launch_instance(argv=given["arguments"])
+    # Which it reads from the environment as it is imported; without one it prints how to connect.
+    parent = f"--IPKernelApp.parent_handle={os.getppid()}"
+    IPKernelApp.launch_instance(argv=[*given["arguments"], parent])
     os._exit(0)
 
 
