@@ -19,7 +19,7 @@ report: .venv/ready  ## run the quick profile, print the headline table, build t
 	$(BIN)/python -m ctd_lib.book build
 
 test: .venv/ready  ## the test suite, two files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 run: .venv/ready  ## one notebook: NB=03_distill ARCH=longformer ARGS="-p distill_steps 3"
 	mkdir -p artifacts $(dir $(OUT))

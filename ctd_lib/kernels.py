@@ -184,7 +184,8 @@ def _become_kernel(connection: socket.socket) -> None:
 
 def _end_with(connection: socket.socket) -> None:
     """End this process when the other end of the connection is closed."""
-    connection.recv(1)
+    with contextlib.suppress(ConnectionResetError):
+        connection.recv(1)
     os._exit(1)
 
 

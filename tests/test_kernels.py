@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,16 +25,18 @@ print(json.dumps({
 }))"""
 
 
-@pytest.fixture
-def server(tmp_path):
-    with kernels.server(tmp_path / "kernels.log"):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with kernels.server(tmp_path_factory.mktemp("log") / "kernels.log"):
         yield psutil.Process().children()[-1]
 
 
 def start(tmp_path, source, **environment):
     """Papermill with a notebook of one cell, and where its output goes."""
     notebook = new_notebook(cells=[new_code_cell(source)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3", "language": "python", "display_name": "Python 3"
+    }  # fmt: skip
     nbformat.write(notebook, tmp_path / "in.ipynb")
     out = tmp_path / "out.ipynb"
     command = [sys.executable, "-m", "papermill", "in.ipynb", str(out), "--no-progress-bar"]
@@ -68,20 +71,36 @@ def test_a_kernel_is_a_child_of_the_server_with_what_its_papermill_gave_it(tmp_p
     }  # fmt: skip
     assert told(tmp_path)["told"] is None
     wait_for(lambda: not server.children())
-    server.kill()
-    server.wait()
-    assert told(tmp_path)["parent"] != server.pid  # an ordinary one
 
 
 @pytest.mark.slow
-def test_a_kernel_that_dies_fails_its_run_and_one_whose_papermill_dies_ends(tmp_path, server):
+def test_a_kernel_that_dies_fails_its_run(tmp_path, server):
     process, _ = start(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert "died" in process.communicate(timeout=120)[0].lower() and process.returncode
-    process, _ = start(tmp_path, "import time\ntime.sleep(100)")
-    wait_for(server.children)
-    process.kill()
-    process.communicate()
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_kernel_ends_with_the_process_that_asked_for_it(tmp_path, server, answered):
+    given = {
+        "arguments": ["-f", str(tmp_path / "connection.json")],
+        "environment": dict(os.environ), "folder": str(tmp_path),
+    }  # fmt: skip
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.environ[kernels.SOCKET])
+        connection.sendall(json.dumps(given).encode() + b"\n")
+        wait_for(server.children)
+        if answered:
+            assert int(connection.recv(32)) == server.children()[0].pid
+        else:
+            wait_for((tmp_path / "connection.json").exists)
     wait_for(lambda: not server.children())
+
+
+@pytest.mark.slow
+def test_without_a_server_a_kernel_is_an_ordinary_one(tmp_path, server):
+    server.kill()
+    server.wait()
+    assert told(tmp_path)["parent"] != server.pid
 
 
 def test_afterwards_nothing_is_left_of_the_server(tmp_path):

@@ -17,6 +17,7 @@ def single(chromium, tmp_path_factory):
         yield builder.single(tmp_path_factory.mktemp("single")), pdf.cover("quick", "1.0")
 
 
+@pytest.mark.slow
 def test_what_is_printed(chromium, single):
     pdf.lay_out(chromium, *single)
     text = chromium.evaluate("document.querySelector('.bd-article').innerText")

@@ -51,6 +51,7 @@ def kill_in_midst(run: subprocess.Popen, stage: str, home) -> None:
     assert run.wait() == -signal.SIGKILL, run.stdout.read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_run_ends_where_the_uninterrupted_one_does(tmp_path, make, stage, monkeypatch):
     for home in ("whole", "killed"):

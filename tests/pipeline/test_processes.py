@@ -70,6 +70,7 @@ def same_artifact(stage, homes):
     return rows
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, chosen, monkeypatch):
     homes = tmp_path / "one", tmp_path / "two"
     said = in_two_processes("finetune", chosen, homes[1])
@@ -84,6 +85,7 @@ def test_two_processes_equal_one(tmp_path, chosen, monkeypatch):
     assert not list(homes[1].glob("artifacts/*/.*.partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "term", "how"),
     [

@@ -77,6 +77,7 @@ def one_of_two(rank: int, folder, port: int) -> None:
     processes.end()
 
 
+@pytest.mark.slow
 def test_two_sharded_processes_equal_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
