@@ -23,6 +23,8 @@ from pathlib import Path
 
 from jupyter_client.provisioning import LocalProvisioner
 
+from ctd_lib import runtime
+
 NAME = "ctd-forked"
 """Under which jupyter_client finds the provisioner, see `pyproject.toml`."""
 SOCKET = "CTD_KERNELS"
@@ -148,6 +150,8 @@ def serve(listener: socket.socket) -> None:
     """Fork a kernel for each who asks, until standard input is closed."""
     for name in PRELOADED:
         importlib.import_module(name)
+    # Records of kernels are of the code that was imported here, whatever is checked out meanwhile.
+    runtime.code()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for kernels
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])

@@ -135,14 +135,21 @@ def _proxy() -> str | None:
 
 def provenance(seconds: float) -> dict:
     """Where, when and from which code a number came; `seconds` is how long it took to make."""
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":!results")),
+    return code() | {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "host": host(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+@functools.cache
+def code() -> dict:
+    """The commit of the checkout, and whether it has changes, when this was asked first."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":!results")),
     }
 
 

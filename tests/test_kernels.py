@@ -18,9 +18,12 @@ from ctd_lib import kernels
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
 TELLS = """import json, os, subprocess, sys
+torch = "torch" in sys.modules
+from ctd_lib import runtime
 print(json.dumps({
     "parent": os.getppid(), "folder": os.getcwd(), "threads": os.environ.get("OMP_NUM_THREADS"),
-    "torch": "torch" in sys.modules, "told": os.environ.get("TOLD"),
+    "torch": torch, "commit known": runtime.code.cache_info().currsize == 1,
+    "told": os.environ.get("TOLD"),
     "child": subprocess.run([sys.executable, "-c", "raise SystemExit(3)"]).returncode,
 }))"""
 
@@ -67,7 +70,7 @@ def test_a_kernel_is_a_child_of_the_server_with_what_its_papermill_gave_it(tmp_p
     found = told(tmp_path, TOLD="so", OMP_NUM_THREADS="1")
     assert found == {
         "parent": server.pid, "folder": str(tmp_path), "threads": "1", "torch": True,
-        "told": "so", "child": 3,
+        "commit known": True, "told": "so", "child": 3,
     }  # fmt: skip
     assert told(tmp_path)["told"] is None
     wait_for(lambda: not server.children())

@@ -6,7 +6,7 @@ import time
 import pytest
 from safetensors import SafetensorError
 
-from ctd_lib import store
+from ctd_lib import runtime, store
 from ctd_lib.errors import CtdError
 
 
@@ -206,6 +206,7 @@ def test_a_stage_that_cannot_be_locked_is_named(home, monkeypatch):
 
 def test_without_git_an_artifact_has_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(runtime, "code", runtime.code.__wrapped__)
     made = store.get_or_make("stage", "toy", {}, [], 1, write_note)
     assert made.provenance["commit"] is None
 
