@@ -39,15 +39,18 @@ PATIENCE = 300
 
 
 @contextlib.contextmanager
-def server(log: Path) -> Iterator[None]:
+def server(log: Path) -> Iterator[int | None]:
     """While it is open, kernels of papermill processes that are started meanwhile are forked.
 
     Args:
         log: file for what kernels write beside their cells.
+
+    Yields:
+        The server's process id; None where every kernel is an ordinary one.
     """
     known = entry_points(group="jupyter_client.kernel_provisioners", name=NAME)
     if sys.platform != "linux" or not known:
-        yield
+        yield None
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     # Who may open the folder may run code here: it is the user's alone, as mkdtemp makes it.
@@ -65,7 +68,7 @@ def server(log: Path) -> Iterator[None]:
         before = {name: os.environ.get(name) for name in (SOCKET, CHOSEN)}
         os.environ |= {SOCKET: path, CHOSEN: NAME}
         try:
-            yield
+            yield process.pid
         finally:
             for name, value in before.items():
                 os.environ.pop(name)

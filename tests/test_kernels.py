@@ -30,8 +30,8 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with kernels.server(tmp_path_factory.mktemp("log") / "kernels.log"):
-        yield psutil.Process().children()[-1]
+    with kernels.server(tmp_path_factory.mktemp("log") / "kernels.log") as pid:
+        yield psutil.Process(pid)
 
 
 def start(tmp_path, source, **environment):
@@ -108,8 +108,8 @@ def test_without_a_server_a_kernel_is_an_ordinary_one(tmp_path, server):
 
 def test_afterwards_nothing_is_left_of_the_server(tmp_path):
     before = dict(os.environ)
-    with contextlib.suppress(KeyboardInterrupt), kernels.server(tmp_path / "kernels.log"):
-        server = psutil.Process().children()[-1]
+    with contextlib.suppress(KeyboardInterrupt), kernels.server(tmp_path / "kernels.log") as pid:
+        server = psutil.Process(pid)
         folder = os.path.dirname(os.environ[kernels.SOCKET])
         assert os.stat(folder).st_mode & 0o77 == 0
         os.kill(os.getpid(), signal.SIGINT)
