@@ -23,14 +23,21 @@ AXE = packaged.Asset(
 )
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """Versions 1.0 and 2.0 of the book over toy records; 2.0 lacks a page of 1.0."""
-    home = tmp_path_factory.mktemp("published")
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A home with all that a build of the book reads, from toy records."""
+    folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CTD_HOME", str(home))
-        patch.setattr(browser, "find", lambda: None)  # no PDF here: test_pdf prints one
-        toy_book.make(home)
+        patch.setenv("CTD_HOME", str(folder))
+        toy_book.make(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def site(home):
+    """Versions 1.0 and 2.0 of the book over toy records; 2.0 lacks a page of 1.0."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(browser, "find", lambda: None)  # no PDF here: it is printed below
         versions.publish("1.0")
         run = paths.book_runs() / f"{toy_book.RUN}.ipynb"
         run.rename(run.with_stem("06_report-again"))
@@ -38,7 +45,7 @@ def site(tmp_path_factory):
     return home / "site"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(site):
     """Where the site is served."""
 
@@ -53,7 +60,7 @@ def address(site):
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     """A browser; the size of its window and the theme are as the last test left them."""
     if browser.find() is None:
@@ -62,7 +69,7 @@ def chromium():
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def axe():
     """The script of axe-core, from the archive of a package that carries it."""
     with pytest.MonkeyPatch.context() as patch:

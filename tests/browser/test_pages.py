@@ -1,6 +1,6 @@
-"""The built book: what a reader does with it in a real browser, and its pages as files.
+"""The built book: what a reader does with it in a real browser, its pages as files, and on paper.
 
-One module, so that the site is built once however many processes run the tests.
+One module, so that what it is built from is made once however many processes run the tests.
 """
 
 import functools
@@ -13,7 +13,7 @@ import pytest
 import toy_book
 from bs4 import BeautifulSoup
 
-from ctd_lib.book import versions
+from ctd_lib.book import builder, checks, pdf, versions
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 CHECKED = ("book/index.html", "book/results.html", "book/method.html", "book/provenance.html")
@@ -224,3 +224,43 @@ def test_every_table_and_figure_has_file_records_and_notebook(site):
     for origin in origins:
         names = [Path(link["href"].split("#")[0]).suffix for link in origin.select("a")]
         assert sorted(names) in ([".csv", ".html", ".ipynb"], [".html", ".ipynb", ".png"])
+
+
+@pytest.fixture(scope="module")
+def single(chromium, home, tmp_path_factory):
+    """The book on one page, and its title page."""
+    checks.prepare("quick")
+    return builder.single(tmp_path_factory.mktemp("single")), pdf.cover("quick", "1.0")
+
+
+def test_paper_has_every_page_and_nothing_wider_than_itself(chromium, single):
+    pdf.lay_out(chromium, *single)
+    text = chromium.evaluate("document.querySelector('.bd-article').innerText")
+    assert text.startswith("Convert-Then-Distill") and "Version 1.0" in text.splitlines()
+    titles = chromium.evaluate(
+        "[...document.querySelectorAll('.bd-article .toctree-wrapper > section > h2')]"
+        ".map((title) => title.innerText)"
+    )
+    assert {"Results", "Provenance", "Method", "Glossary"} <= set(titles)
+    right = "element.getBoundingClientRect().right - innerWidth"
+    wide = chromium.evaluate(
+        "[...document.querySelectorAll('.bd-article table, .bd-article img')]"
+        f".map((element) => {right}).filter((beyond) => beyond > 1)"
+    )
+    assert not wide
+    links = chromium.evaluate(
+        "[...document.querySelectorAll('.bd-article a')].map((a) => a.getAttribute('href'))"
+        ".filter((href) => !/^https?:/.test(href))"
+    )
+    lost = [
+        link
+        for link in set(links)
+        if not chromium.evaluate(f"Boolean(document.getElementById({link[1:]!r}))")
+    ]
+    assert not lost
+
+
+def test_the_printed_file(single):
+    content = pdf.print_page(*single)
+    assert content.startswith(b"%PDF-")
+    assert content.count(b"/Type /Page\n") > 10

@@ -88,31 +88,58 @@ def test_graphs_in_other_geometries(arch, geometry):
         assert max(differences(model, lambda given: graph(**given)[0])) < 1e-4
 
 
+@pytest.fixture(scope="module", params=GEOMETRY)
+def exported(request, tmp_path_factory):
+    """A model, its file, and how far it is from torch."""
+    model, path = shallow(toy(request.param, "bert")), tmp_path_factory.mktemp("onnx") / "a.onnx"
+    return model, path, onnx.export(model, path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", GEOMETRY)
-def test_onnxruntime_equals_torch_at_any_length_batch_and_padding(arch, tmp_path):
-    model = shallow(toy(arch, "bert"))
-    assert onnx.export(model, tmp_path / "model.onnx") < 1e-4
-    session = onnx.Session(tmp_path / "model.onnx")
+def test_onnxruntime_equals_torch_at_any_length_batch_and_padding(exported):
+    model, path, difference = exported
+    assert difference < 1e-4
+    session = onnx.Session(path)
     assert "token_type_ids" in session.inputs and session.outputs == ["logits"]
     run = lambda given: torch.from_numpy(session(given)["logits"])  # noqa: E731
     assert max(differences(model, run)) < 1e-4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arch", "head"),
-    [
-        ("longformer", "base"),
-        ("longformer", "question-answering"),
-        ("bigbird", "sequence-classification"),
-    ],
-)
-def test_heads(arch, head, tmp_path):
-    models.save(shallow(toy(arch)), toy_models.tokenizer("roberta"), tmp_path)
+def test_check_sees_another_models_file(exported):
+    model, path, _ = exported
+    other = copy.deepcopy(model)
+    torch.nn.init.normal_(models.layers(other)[0].attention.self.value.weight)
+    assert onnx.check(other, path) > onnx.TOLERANCE
+
+
+def headed(arch: str, head: str, folder: Path):
+    """A model with a head of random weights."""
+    models.save(shallow(toy(arch)), toy_models.tokenizer("roberta"), folder)
     torch.manual_seed(0)
-    model = models.load(tmp_path, head)
-    assert onnx.export(model, tmp_path / "model.onnx") < 1e-4
+    return models.load(folder, head)
+
+
+@pytest.mark.parametrize("head", models.HEADS)
+@pytest.mark.parametrize("arch", GEOMETRY)
+def test_graphs_of_every_head_equal_torch(arch, head, tmp_path):
+    model = headed(arch, head, tmp_path)
+    graph, ours = graphs.Graph(model), onnx.as_compared(model)
+    for length in (3, 30, 61):
+        given = onnx.inputs(model, min(length, models.max_length(model.config)), rows=2)
+        kept = given["attention_mask"].bool()
+        with torch.inference_mode():
+            expected, found = ours(**given), graph(**given)
+        for name, output in zip(graphs.output_names(model), found, strict=True):
+            right, output = onnx.comparable(expected[name], output, kept)
+            torch.testing.assert_close(output, right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["base", "question-answering", "sequence-classification"])
+def test_heads_in_onnxruntime(head, tmp_path):
+    """The archs' own layers are in files of the tests above."""
+    assert onnx.export(headed("full", head, tmp_path), tmp_path / "model.onnx") < 1e-4
 
 
 @pytest.mark.parametrize(("positions", "random"), [(1024, 3), (3072, 1), (640, 3)])
@@ -137,17 +164,11 @@ def test_big_birds_tables_are_its_patterns(positions, random):
 
 
 def test_what_differs_from_torch_is_refused_and_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, f, **options: Path(f).touch())
     monkeypatch.setattr(onnx, "check", lambda model, path: 0.5)
     with pytest.raises(CtdError, match="differs from torch by 5"):
         onnx.export(shallow(toy("full")), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
-
-
-def test_check_sees_another_models_file(tmp_path):
-    onnx.export(shallow(toy("full")), tmp_path / "model.onnx")
-    other = shallow(toy("full"))
-    torch.nn.init.normal_(other.roberta.encoder.layer[0].attention.self.value.weight)
-    assert onnx.check(other, tmp_path / "model.onnx") > onnx.TOLERANCE
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), 100.0])
