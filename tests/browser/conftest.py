@@ -37,7 +37,7 @@ def home(tmp_path_factory):
 def site(home):
     """Versions 1.0 and 2.0 of the book over toy records; 2.0 lacks a page of 1.0."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(browser, "find", lambda: None)  # no PDF here: it is printed below
+        patch.setattr(browser, "find", lambda: None)  # no PDF here: its own tests print one
         versions.publish("1.0")
         run = paths.book_runs() / f"{toy_book.RUN}.ipynb"
         run.rename(run.with_stem("06_report-again"))
