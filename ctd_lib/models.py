@@ -163,9 +163,10 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """
     # Without this, transformers makes an empty tokenizer of the class that the model type implies.
     _require_files(path, _VOCABULARY, "tokenizer")
-    local = _local_only(path)
+    # What is too long loses its end, whatever the checkpoint says: positions count from the front.
+    given = {"local_files_only": _local_only(path), "truncation_side": "right"}
     with _quiet(), _explained(path, "tokenizer"):
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=local)
+        return AutoTokenizer.from_pretrained(str(path), **given)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:

@@ -7,7 +7,13 @@ import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from toy_models import assert_same_where_kept, backbone, batch, tokenizer
-from transformers import BertModel, DistilBertConfig, DistilBertModel, PreTrainedConfig
+from transformers import (
+    AutoTokenizer,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    PreTrainedConfig,
+)
 
 from ctd_lib import ARCHS, attention, models, runtime
 from ctd_lib.convert import convert
@@ -71,6 +77,16 @@ def test_a_backbone_without_a_head_says_so(tmp_path):
     assert torch.equal(opened.model.cls.predictions.decoder.weight, words)
     with pytest.raises(CtdError, match="has no masked-LM head"):
         models.load(tmp_path)
+
+
+def test_a_tokenizer_truncates_at_the_end_whatever_its_checkpoint_says(tmp_path):
+    tokenizer("bert").save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation_side": "left"}))
+    assert AutoTokenizer.from_pretrained(tmp_path).truncation_side == "left"
+    found = models.load_tokenizer(tmp_path)
+    whole = found("a b c d e f")["input_ids"]
+    assert found("a b c d e f", truncation=True, max_length=5)["input_ids"][:4] == whole[:4]
 
 
 @both_families

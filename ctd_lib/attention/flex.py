@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 BLOCK = 128
+KERNELS = 64
+"""As many may be compiled in one process, see `_compiled`."""
 
 
 def takes(query: Tensor) -> bool:
@@ -27,6 +29,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, block_mask: BlockMask) -> 
 
 @functools.cache
 def _compiled():
+    # Each kind of batch (with gradients or without, of one row or more, of few blocks, padded) has
+    # a kernel of its own. Over the limit torch goes on without one, and makes scores of T x T.
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, KERNELS)
     return torch.compile(flex_attention)
 
 

@@ -169,7 +169,7 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
         )  # (B, H, L, D)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         gathered = F.scaled_dot_product_attention(query_landmarks, key, value, plan.keys)
-        mixed = self._inverse(query_landmarks, key_landmarks, plan) @ gathered.float()
+        mixed = self._mixed(query_landmarks, key_landmarks, gathered, plan)
         context = F.scaled_dot_product_attention(
             query, key_landmarks, mixed.to(query.dtype), plan.landmarks
         )
@@ -178,8 +178,10 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
             context = torch.where(plan.short, exact, context)
         return context.transpose(1, 2)
 
-    def _inverse(self, query, key, plan):
-        """The inverse of the landmarks' softmax matrix by iteration, (B, H, L, L), in float32."""
+    def _mixed(self, query, key, gathered, plan):
+        """(softmax(Q~ K~'))^+ [softmax(Q~ K') V], (B, H, L, D), in float32: the inverse has entries
+        that cancel each other. It is found by iteration.
+        """
         with torch.autocast(query.device.type, enabled=False):
             scores = query.float() @ key.float().transpose(-1, -2) * query.shape[-1] ** -0.5
             identity = torch.eye(scores.shape[-1], dtype=scores.dtype, device=scores.device)
@@ -193,7 +195,7 @@ class NystromformerSelfAttention(swap.Swapped, native.NystromformerSelfAttention
                 product = matrix @ inverse
                 inner = 15 * identity - product @ (7 * identity - product)
                 inverse = 0.25 * inverse @ (13 * identity - product @ inner)
-            return inverse
+            return inverse @ gathered.float()
 
 
 class NystromformerModel(Encoder, native.NystromformerModel):

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -173,13 +174,16 @@ def is_streamed(corpus: CorpusSpec) -> bool:
 
 
 def identity(spec: str) -> str:
-    """What tells a corpus from others of its name: options and, of local files, their content.
+    """What tells a corpus from others of its name: options and, of local files, their content; of
+    synthetic text the version of the package that has its names.
 
     Of files too big to be read for that, it is the names and sizes.
     """
     corpus = parse(spec)
     options = spec.partition("?")[2]
     path = corpus.source.path
+    if corpus.source.synthetic:
+        return f"{spec} by faker {version('faker')}"
     if path is None:
         return spec
     if is_streamed(corpus):

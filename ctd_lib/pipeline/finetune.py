@@ -124,7 +124,7 @@ def features_of(data: tasks.TaskData, tokenizer, max_length: int) -> finetuning.
     """The features of the data: made once for all models that share tokenizer and length."""
     settings = {
         "content": data.digest, "family": data.family, "max_length": max_length,
-        "tokenizer": tokenizer_digest(tokenizer),
+        "tokenizer": tokenizer_digest(tokenizer), "inputs": list(tokenizer.model_input_names),
     }  # fmt: skip
 
     def make(folder: Path) -> dict:

