@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from ctd_lib import params, pipeline, records
+from ctd_lib import models, params, pipeline, records
 from ctd_lib.errors import CtdError
+from ctd_lib.pipeline.finetune import features_of, task_data
 from ctd_lib.scores import bootstrap, predictions, where
 
 PEOPLE = [("Ada", "Paris"), ("Tom", "Rome"), ("Ada", "Rome"), ("Tom", "Paris")]
@@ -49,6 +50,15 @@ def test_teacher_and_student_share_features_and_keep_their_predictions(home, mak
     values = written["values"]
     assert {v["global_attention"] for v in values} == {"none"}
     assert all(v["upper_bound"] == 1 and v["entities"] == v["read_entities"] == 8 for v in values)
+
+
+def test_tokenizers_that_give_other_inputs_share_no_features(home, make, tagging):
+    chosen = make(params.FinetuneParams, **tagging)
+    tokenizer = models.load_tokenizer(chosen.backbone)
+    for inputs in (["input_ids"], ["input_ids", "token_type_ids"]):
+        tokenizer.model_input_names = inputs
+        made = features_of(task_data(chosen), tokenizer, 32)
+        assert ("token_type_ids" in made.test[0]) == ("token_type_ids" in inputs)
 
 
 def test_a_cut_bounds_the_score_in_the_record(home, make, tagging):
