@@ -82,9 +82,10 @@ def time_and_memory(records: pd.DataFrame) -> Outcome:
                 "the one that measured most archs, of those the one whose rounds were disturbed "
                 "least; its rows come first. Implementations are ours; of the public ones the mean "
                 "alone. Low and high: of time, the 95 % interval of the ratio of medians at the "
-                "paper's size, else the student's quartiles against the teacher's, the most and "
-                "the least favourable; of memory, one measurement each. Of the converted archs: "
-                "the mean, and the lowest and highest bound of any.",
+                "paper's size, too narrow where rounds are few (see Method), else the student's "
+                "quartiles against the teacher's, the most and the least favourable; of memory, "
+                "one measurement each. Of the converted archs: the mean, and the lowest and "
+                "highest bound of any.",
                 filled(rows, _COLUMNS),
                 forest(marks, "change, %", 0, "Change from teacher to student in percent"),
                 "Change of time and peak memory from teacher to student, our implementation, on "

@@ -44,7 +44,7 @@ def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
         rows.append(_row(words, claims, answer, name in COSTS, profile))
         # A change of -40 % leaves 60 % of the teacher's time.
         shift = 100 if name in COSTS else 0
-        for arch, found in answer.by_arch.items():
+        for arch, found in _alike(answer).items():
             marks.append(Mark(words.removeprefix("change of "), arch, _shifted(found, shift)))
             stars += [Star(marks[-1].row, shift + c.value, c.statistic) for c in claims]
     drawing = forest(
@@ -57,8 +57,9 @@ def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
         "What the student has of its teacher; ours: mean over the converted archs. Scores: small "
         "trained models, with the 95 % interval over tasks and test examples. Time and memory: one "
         "forward of models of the paper's size in float32, our implementation; from the lowest to "
-        "the highest bound of any arch. Best: of one arch; a weak teacher's score is easily kept. "
-        "'None counts': there is no task that the teachers of all archs learned. "
+        "the highest bound of any arch; of so few rounds those of time are too narrow, see Method. "
+        "Best: of one arch; a weak teacher's score is easily kept. 'None counts': there is no task "
+        "that the teachers of all archs learned, so that their scores kept are of different tasks. "
         f"{paper.LEGEND}",
         pd.DataFrame(rows),
         drawing,
@@ -76,12 +77,15 @@ def _answers(records: pd.DataFrame) -> dict[str, Answer]:
 
 def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, profile: str) -> dict:
     known = {claim.statistic: _text(f"{claim.value:g} ({claim.mark})") for claim in claims}
-    values = [found.value for found in answer.by_arch.values()]
     missing = PART if answer.verdict == PART else NOT_YET
     low, high = (_text(f"{bound:.1f}") for bound in answer.ours[1:])
-    mean, interval = answer.ours.value, f"{low} to {high}"
-    if math.isnan(mean):
-        mean, interval = (cells.NONE_COUNTS, "-") if values else (missing, missing)
+    if values := [found.value for found in _alike(answer).values()]:
+        mean, interval = answer.ours.value, f"{low} to {high}"
+        best = (min if cost else max)(values)
+    elif answer.by_arch:
+        mean, interval, best = cells.NONE_COUNTS, "-", cells.NONE_COUNTS
+    else:
+        mean = interval = best = missing
     return {
         "quantity (%)": words,
         "verdict": answer.verdict,
@@ -89,9 +93,14 @@ def _row(words: str, claims: list[paper.Claim], answer: Answer, cost: bool, prof
         "paper, best": known.get("best", paper.NOT_AVAILABLE),
         "ours, mean (%)": mean,
         "interval": interval,
-        "ours, best (%)": (min if cost else max)(values) if values else missing,
-        "records": profile if values else "-",
+        "ours, best (%)": best,
+        "records": profile if answer.by_arch else "-",
     }
+
+
+def _alike(answer: Answer) -> Mapping[str, Interval]:
+    """What the archs have, where it is of the same tasks: without a mean over them it is not."""
+    return {} if math.isnan(answer.ours.value) else answer.by_arch
 
 
 def _text(number: str) -> str:

@@ -82,8 +82,9 @@ TABLES = (
     Table(training, "Masked-LM loss on held-out text of the profile's full length, through "
           "pretraining and distillation."),
     Table(against_teacher, "Time of one forward and peak memory, teacher and student of the "
-          "paper's shapes, with the 95 % interval of the change in time; the paper's mean and "
-          "best, as far as they are known.", systems.KIND),
+          "paper's shapes, with the 95 % interval of the change in time, too narrow where rounds "
+          "are few (see Method); the paper's mean and best, as far as they are known.",
+          systems.KIND),
     Table(ceiling, "What half of the layers can save: FLOP of the layers, and the time measured. "
           "'Outside the layers': the part of the teacher's time that halving does not touch, if "
           "the rest goes with the FLOP; below zero the student saved more than half.",
