@@ -1,16 +1,13 @@
 """Opening and saving models: any backbone, any arch, any head, with the tokenizer beside it."""
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -24,13 +21,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
-from ctd_lib import attention, lsg, runtime
+from ctd_lib import attention, checkpoints, lsg
 from ctd_lib.errors import CtdError
 
 FAMILIES = ("roberta", "bert")
 """Families that can be converted."""
+
+_BUFFERS = (".position_ids", ".token_type_ids")
+"""What older checkpoints hold and transformers counts by itself."""
 
 HEADS = {
     "base": AutoModel,
@@ -49,9 +48,6 @@ _ARCH_OF_MODEL_TYPE = {
     lsg.LsgRobertaConfig.model_type: "lsg",
     lsg.LsgBertConfig.model_type: "lsg",
 }
-_CONFIGURATION = ("config.json",)
-_WEIGHTS = ("model*.safetensors",)
-_VOCABULARY = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 @dataclass(frozen=True)
@@ -161,12 +157,11 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         CtdError: there is none.
     """
-    # Without this, transformers makes an empty tokenizer of the class that the model type implies.
-    _require_files(path, _VOCABULARY, "tokenizer")
-    # What is too long loses its end, whatever the checkpoint says: positions count from the front.
-    given = {"local_files_only": _local_only(path), "truncation_side": "right"}
-    with _quiet(), _explained(path, "tokenizer"):
-        return AutoTokenizer.from_pretrained(str(path), **given)
+    with checkpoints.opening(path, "tokenizer") as local:
+        # What is too long loses its end, whatever the checkpoint says: positions count from there.
+        return AutoTokenizer.from_pretrained(
+            str(path), local_files_only=local, truncation_side="right"
+        )
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
@@ -177,7 +172,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     plain = attention.uninstall(copy.deepcopy(model)) if attention.installed(model) else model
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.model_max_length = max_length(model.config)
-    with _quiet():
+    with checkpoints.quiet():
         plain.save_pretrained(path)
         tokenizer.save_pretrained(path)
 
@@ -190,9 +185,7 @@ def read_config(path: str | Path) -> PreTrainedConfig:
         Opened by name they would be taken for full attention, so they are told apart here by
         their `base_model_prefix`.
     """
-    local = _local_only(path)
-    _require_files(path, _CONFIGURATION, "configuration")
-    with _quiet(), _explained(path, "configuration"):
+    with checkpoints.opening(path, "configuration") as local:
         fields, _ = PreTrainedConfig.get_config_dict(str(path), local_files_only=local)
         if fields.get("base_model_prefix") == "lsg":
             return lsg.config_from_published(fields)
@@ -252,9 +245,7 @@ def lm_head(model: PreTrainedModel) -> LmHead:
 
 def _from_pretrained(auto_class, path, config) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that its checkpoint lacked outside the encoder."""
-    local = _local_only(path)
-    _require_files(path, _WEIGHTS, "weights")
-    with _quiet(), _explained(path, "weights"):
+    with checkpoints.opening(path, "weights") as local:
         # Float32 whatever the checkpoint holds: training and measurement choose their precision.
         model, info = auto_class.from_pretrained(
             str(path),
@@ -270,6 +261,12 @@ def _from_pretrained(auto_class, path, config) -> tuple[PreTrainedModel, set[str
             f"model {str(path)!r} has {name} of shape {tuple(saved)}, where {tuple(wanted)} is"
             " asked for; a head is opened with as many labels as it was saved with."
         )
+    for name in sorted(info["unexpected_keys"]):
+        if _is_encoder_weight(model, name) and not name.endswith(_BUFFERS):
+            raise CtdError(
+                f"model {str(path)!r} has {name} in its encoder, which no {config.model_type}"
+                " encoder of transformers has; without it the model would be another."
+            )
     missing = set(info["missing_keys"])
     lost = sorted(name for name in missing if _is_encoder_weight(model, name))
     if lost:
@@ -280,71 +277,6 @@ def _from_pretrained(auto_class, path, config) -> tuple[PreTrainedModel, set[str
 
 
 def _is_encoder_weight(model, name: str) -> bool:
-    if ".pooler." in f".{name}":
-        return False
-    return model.base_model is model or name.startswith(f"{model.base_model_prefix}.")
-
-
-def _local_only(path: str | Path) -> bool:
-    """Whether to look on this machine alone.
-
-    Raises:
-        CtdError: the path is no folder and can be no hub id.
-    """
-    if Path(path).is_dir():
-        return True
-    if isinstance(path, Path) or path.startswith(("/", ".", "~")) or path.count("/") > 1:
-        raise CtdError(f"there is no folder {str(path)!r}; give a checkpoint folder or a hub id.")
-    return not runtime.hub_answers()
-
-
-def _require_files(path: str | Path, patterns: tuple[str, ...], what: str) -> None:
-    folder = Path(path)
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in patterns):
-        raise CtdError(
-            f"folder {str(path)!r} holds no {what}: there is no {' or '.join(patterns)}."
-        )
-
-
-@contextlib.contextmanager
-def _explained(path: str | Path, what: str) -> Iterator[None]:
-    """Turn what transformers says of a missing or broken file into one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if Path(path).is_dir():
-            message = f"folder {str(path)!r} holds no {what} that can be read: {reason}"
-        elif not runtime.hub_answers():
-            message = (
-                f"{str(path)!r} is no folder, no hub answers, and the local cache has no {what}"
-                f" that can be read: {reason}"
-            )
-        elif _is_unknown_to_the_hub(error):
-            message = f"{str(path)!r} is no folder, and the hub does not have it."
-        else:
-            message = f"the {what} of {str(path)!r} cannot be had from the hub: {reason}"
-        raise CtdError(message) from error
-
-
-def _is_unknown_to_the_hub(error: BaseException | None) -> bool:
-    """Whether what transformers says goes back to the hub's answer that there is no such model."""
-    while error is not None:
-        if isinstance(error, RepositoryNotFoundError):
-            return not isinstance(error, GatedRepoError)
-        error = error.__cause__
-    return False
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' progress bars, and its table of missing weights: we check those."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    """Whether a checkpoint's weight, with the encoder's prefix or without, is below the pooler."""
+    inside = name.removeprefix(f"{model.base_model_prefix}.")
+    return inside.split(".")[0] in ("embeddings", "encoder")

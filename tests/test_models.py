@@ -221,6 +221,25 @@ def test_weights_that_lack_part_of_the_encoder(tmp_path):
         models.load(tmp_path)
 
 
+@pytest.mark.parametrize("prefix", ["bert.", ""])
+def test_weights_that_the_encoder_would_lose(prefix, tmp_path):
+    """Such as those of relative positions, which transformers reads no more."""
+    teacher = backbone("bert") if prefix else backbone("bert").bert
+    models.save(teacher, tokenizer("bert"), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights[f"{prefix}embeddings.position_ids"] = torch.arange(40)[None]  # in older checkpoints
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    models.load_backbone(tmp_path)
+    lost = f"{prefix}encoder.layer.1.attention.self.distance_embedding.weight"
+    save_file(
+        weights | {lost: torch.ones(79, 8)},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(CtdError, match=rf"has {lost} in its encoder, which no bert encoder"):
+        models.load_backbone(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["/no/such/folder", "./model", "a/b/c"])
 def test_no_such_folder(path):
     with pytest.raises(CtdError, match="there is no folder"):
