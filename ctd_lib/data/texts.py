@@ -201,10 +201,11 @@ def share(text: str) -> float:
 
 
 def token_ids(documents: Iterable[str], tokenizer) -> Iterator[np.ndarray]:
-    """Each document as token ids (n,) int32, without special tokens."""
+    """Each document as token ids (n,) int32, without special tokens, even where it spells one."""
     for batch in _batches_of_text(documents):
         encoded = tokenizer(batch, add_special_tokens=False, return_attention_mask=False,
-                            return_token_type_ids=False, verbose=False)  # fmt: skip
+                            return_token_type_ids=False, verbose=False,
+                            split_special_tokens=True)  # fmt: skip
         yield from (np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"])
 
 

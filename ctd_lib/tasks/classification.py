@@ -31,14 +31,18 @@ def encode(
     for start, chunk in shared.in_chunks(examples):
         pairs = None if chunk[0].pair is None else [example.pair for example in chunk]
         encoded = tokenizer(
-            [example.text for example in chunk], pairs, truncation=True, max_length=max_length
-        )
+            [example.text for example in chunk], pairs,
+            truncation=True, max_length=max_length, split_special_tokens=True,
+        )  # fmt: skip
         cut = [bool(encoding.overflowing) for encoding in encoded.encodings]
         for row, example in enumerate(chunk):
             found = shared.inputs(encoded, row)
             tokens = len(found["input_ids"])
             if cut[row]:
-                tokens = len(tokenizer(example.text, example.pair, verbose=False)["input_ids"])
+                whole = tokenizer(
+                    example.text, example.pair, verbose=False, split_special_tokens=True
+                )
+                tokens = len(whole["input_ids"])
             features.append(
                 found
                 | {

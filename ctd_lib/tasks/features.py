@@ -6,6 +6,8 @@ A feature is what one forward sees of one example: a dict of the model's inputs 
 - `question_tokens`: how many tokens from the first on are the question, 0 without one;
 - `truncated`: whether text was cut off; `lost_labels`: labels without a token in it;
 - `trainable`: whether it has something to learn from.
+
+What a text spells like a special token, `[SEP]` or `<s>`, is text.
 """
 
 import re

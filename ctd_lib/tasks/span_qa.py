@@ -45,6 +45,7 @@ def encode(
             [example.context for example in chunk],
             truncation="only_second", max_length=max_length, stride=stride,
             return_overflowing_tokens=True, return_offsets_mapping=True,
+            split_special_tokens=True,
         )  # fmt: skip
         rows_of: list[list[int]] = [[] for _ in chunk]
         for row, number in enumerate(encoded["overflow_to_sample_mapping"]):
@@ -56,7 +57,8 @@ def encode(
 
 
 def _cut(questions: list[str], tokenizer, limit: int) -> list[str]:
-    found = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True)
+    found = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True,
+                      split_special_tokens=True)  # fmt: skip
     return [
         question if len(offsets) <= limit else question[: offsets[limit - 1][1]]
         for question, offsets in zip(questions, found["offset_mapping"], strict=True)

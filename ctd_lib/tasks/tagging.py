@@ -39,6 +39,7 @@ def encode(
         encoded = tokenizer(
             [" ".join(example.words) for example in chunk],
             truncation=True, max_length=max_length, return_offsets_mapping=True,
+            split_special_tokens=True,
         )  # fmt: skip
         for row, example in enumerate(chunk):
             offsets, specials = _whole(encoded.encodings[row])

@@ -6,6 +6,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import toy_models
 
 from ctd_lib import runtime
 from ctd_lib.data import texts
@@ -85,6 +86,13 @@ def test_identity_is_of_content_and_options(tmp_path, monkeypatch):
     before = texts.identity(str(path))
     path.write_bytes(path.read_bytes() * 2)
     assert texts.identity(str(path)) != before
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_text_that_spells_a_special_token_has_none(family):
+    tokenizer = toy_models.tokenizer(family)
+    (ids,) = texts.token_ids([f"a {' '.join(tokenizer.all_special_tokens)} b"], tokenizer)
+    assert not set(ids) & set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
 
 
 def test_labelled_data_are_no_corpus():

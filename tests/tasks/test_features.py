@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctd_lib import tasks
+from ctd_lib.data.formats import Question
 from ctd_lib.errors import CtdError
-from ctd_lib.tasks import features
+from ctd_lib.tasks import classification, features, tagging
 
 SIZES = {"train_examples": 3, "test_examples": 2}
 
@@ -30,6 +31,31 @@ def test_features_come_back_from_their_folder(name, tokenizer, tmp_path):
             assert np.array_equal(value, after[key]) and type(value) is type(after[key]), key
     batches = [family.collate(part, tokenizer.pad_token_id, "first") for part in (made, found)]
     assert all(torch.equal(batches[0][key], batches[1][key]) for key in batches[0])
+
+
+def _spelled(family, tokenizer):
+    """One example of a family whose text spells every special token out, and its labels."""
+    words = ("the", *tokenizer.all_special_tokens, "in")
+    text = " ".join(words)
+    return {
+        "classification": (classification.Text(text, text, 0), "ab"),
+        "tagging": (tagging.TaggedText("0", words, ("O",) * len(words)), ["O"]),
+        "span-qa": (Question("0", "", text, text, (("in", len(text) - 2),)), ()),
+    }[family]
+
+
+@pytest.mark.parametrize("max_length", [500, 24])
+@pytest.mark.parametrize("name", tasks.FAMILIES)
+def test_what_text_spells_like_a_special_token_is_text(name, max_length, tokenizer):
+    example, labels = _spelled(name, tokenizer)
+    encoded = tasks.FAMILIES[name].encode([example], tokenizer, max_length, labels)
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    pair = name != "tagging"
+    of_its_own = tokenizer.num_special_tokens_to_add(pair=pair)
+    for feature in encoded:
+        assert sum(token in special for token in feature["input_ids"]) == of_its_own
+        assert feature["tokens"] > 24
+    assert not encoded[0]["lost_labels"] or max_length == 24
 
 
 @pytest.mark.parametrize(
