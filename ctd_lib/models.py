@@ -80,31 +80,41 @@ def load_backbone(path_or_id: str | Path) -> Backbone:
     """Open a checkpoint folder or hub id of a convertible family.
 
     The ids of the first token and of the separator are written into the model's configuration,
-    because BERT's own does not have them and some converted models need them. Dropout of
-    attention probabilities is switched off, as in every converted model (see `convert`).
+    because BERT's own does not have them and some converted models need them, and that of padding
+    where it has none. Dropout of attention probabilities is switched off, as in every converted
+    model (see `convert`).
 
     Raises:
-        CtdError: no such folder or hub id, no weights in it, a family other than FAMILIES, or a
-            tokenizer that is not a fast one or has more tokens than the model.
+        CtdError: no such folder or hub id, no weights in it, too few or too many of them for the
+            encoder, a family other than FAMILIES, or a tokenizer that is not a fast one, has more
+            tokens than the model, or lacks the first token, the separator or padding.
     """
-    config = read_backbone_config(path_or_id)
+    config, tokenizer = read_backbone_config(path_or_id), load_tokenizer(path_or_id)
+    _check_tokenizer(tokenizer, config, f"the tokenizer of {str(path_or_id)!r}")
     config.attention_probs_dropout_prob = 0.0
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
     model, missing = _from_pretrained(AutoModelForMaskedLM, path_or_id, config)
-    tokenizer = load_tokenizer(path_or_id)
-    if not tokenizer.is_fast:
-        raise CtdError(
-            f"the tokenizer of {str(path_or_id)!r}, {type(tokenizer).__name__}, is written in"
-            " Python; one with a tokenizer.json (a fast one) is needed."
-        )
-    if len(tokenizer) > config.vocab_size:
-        raise CtdError(
-            f"the tokenizer of {str(path_or_id)!r} has {len(tokenizer)} tokens and the model"
-            f" {config.vocab_size}; resize the model's embeddings and save both again."
-        )
     model.config.bos_token_id = tokenizer.cls_token_id
     model.config.sep_token_id = tokenizer.sep_token_id
     head_is_missing = any(not _is_encoder_weight(model, name) for name in missing)
     return Backbone(model, tokenizer, config.model_type, not head_is_missing)
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config, which: str) -> None:
+    if not tokenizer.is_fast:
+        raise CtdError(
+            f"{which}, {type(tokenizer).__name__}, is written in Python; one with a tokenizer.json"
+            " (a fast one) is needed."
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise CtdError(
+            f"{which} has {len(tokenizer)} tokens and the model {config.vocab_size}; resize the"
+            " model's embeddings and save both again."
+        )
+    for name in ("cls_token", "sep_token", "pad_token"):
+        if getattr(tokenizer, name) is None:
+            raise CtdError(f"{which} has no {name}; name one in its tokenizer_config.json.")
 
 
 def read_backbone_config(path_or_id: str | Path) -> PreTrainedConfig:

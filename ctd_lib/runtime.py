@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -168,6 +169,15 @@ def host() -> dict:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
     }  # fmt: skip
+
+
+def processor(host: dict, device: str, threads: int) -> str:
+    """What of a machine, as `host` describes it, computed on a device: in a few words."""
+    if device == "cuda":
+        return host["gpu"]
+    # What makes a name long and tells nothing.
+    name = re.sub(r"\((R|TM)\)| (CPU|Processor)\b", "", host["cpu"])
+    return f"{name}, {threads} threads"
 
 
 def _cpu_name() -> str:

@@ -67,6 +67,25 @@ def test_a_tokenizer_that_does_not_fit_the_model_is_refused(tmp_path, monkeypatc
         models.load_backbone(tmp_path)
 
 
+@both_families
+def test_padding_that_the_configuration_does_not_name_is_the_tokenizers(family, tmp_path):
+    models.save(backbone(family), tokenizer(family), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": None}))
+    opened = models.load_backbone(tmp_path)
+    assert opened.model.config.pad_token_id == opened.tokenizer.pad_token_id is not None
+    converted = convert(opened.model, "longformer", 64).model
+    assert converted.config.pad_token_id == opened.tokenizer.pad_token_id
+
+
+def test_a_tokenizer_without_padding_is_refused(tmp_path):
+    models.save(backbone("roberta"), tokenizer("roberta"), tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": None}))
+    with pytest.raises(CtdError, match="has no pad_token; name one"):
+        models.load_backbone(tmp_path)
+
+
 def test_a_backbone_without_a_head_says_so(tmp_path):
     teacher = BertModel(backbone("bert").config)
     teacher.save_pretrained(tmp_path)
@@ -190,6 +209,7 @@ def test_an_unsupported_family_is_named(opener, tmp_path):
 
 def test_a_folder_without_weights(tmp_path):
     backbone("bert").config.save_pretrained(tmp_path)
+    tokenizer("bert").save_pretrained(tmp_path)
     with pytest.raises(CtdError, match="holds no weights"):
         models.load_backbone(tmp_path)
 

@@ -108,7 +108,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         CtdError: as `read_table` and `read_jsonl`; or a .json file is no list of objects.
     """
     path = Path(path)
-    if {".tsv", ".csv"} & set(path.suffixes):
+    if is_table(path):
         return read_table(path)
     if ".json" not in path.suffixes:
         return read_jsonl(path)
@@ -118,6 +118,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def is_table(path: Path) -> bool:
+    """Whether the file's ending says that it is a table, of which every cell is text."""
+    return bool({".tsv", ".csv"} & set(path.suffixes))
+
+
 def place(where: Path | str, number: int) -> str:
     """Where record `number` (from 1) of `read_records` begins: the file and the line.
 
@@ -125,7 +130,7 @@ def place(where: Path | str, number: int) -> str:
     """
     if not isinstance(where, Path):
         return f"{where} record {number}"
-    if {".tsv", ".csv"} & set(where.suffixes):
+    if is_table(where):
         numbered = _table(where)
     else:
         numbered = _json_list(where) if ".json" in where.suffixes else _jsonl(where)

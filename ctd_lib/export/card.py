@@ -83,8 +83,12 @@ class Facts:
     scores: Sequence[Score] = ()
     timings: Sequence[dict] = ()
     """Rows of `measure.latency` and `measure.peak_memory`, teacher's and student's."""
+    timed_on: str = ""
+    """The machine of `timings`, as `runtime.processor` names it."""
     forms: Sequence[dict] = ()
     """Rows of `export.forms.measure`."""
+    forms_on: str = ""
+    """The machine of `forms`."""
 
     @property
     def name(self) -> str:
@@ -126,7 +130,7 @@ parameters:
 
 ### Other forms of this model
 
-{_forms(facts.forms)}
+{_forms(facts)}
 
 ## How to open it
 
@@ -228,10 +232,15 @@ def _timings(facts: Facts) -> str:
         for row in facts.timings
     ]
     names = ("model", "tokens", "batch size", "seconds, median", "peak memory, MiB")
-    return _table(names, rows) if rows else NOT_MEASURED
+    if not rows:
+        return NOT_MEASURED
+    first = facts.timings[0]
+    documents = "of that many tokens" if first["workload"] == "fixed" else "of unequal lengths"
+    said = f"{first['dtype']} on {facts.timed_on}; batches of documents {documents}."
+    return f"{said}\n\n{_table(names, rows)}"
 
 
-def _forms(forms: Sequence[dict]) -> str:
+def _forms(facts: Facts) -> str:
     rows = [
         (
             row["form"],
@@ -241,10 +250,10 @@ def _forms(forms: Sequence[dict]) -> str:
             _mebibytes(row["file_bytes"]),
             _number(row["score"], 3),
         )
-        for row in forms
+        for row in facts.forms
     ]
     names = ("form", "tokens", "seconds, median", "peak memory, MiB", "file, MiB", "score")
-    return _table(names, rows) if rows else NOT_MEASURED
+    return f"On {facts.forms_on}.\n\n{_table(names, rows)}" if rows else NOT_MEASURED
 
 
 def _limits(facts: Facts) -> str:

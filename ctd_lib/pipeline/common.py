@@ -20,7 +20,7 @@ REVISIONS = {
     "features": 2,
     "finetune": 2,
     "measure": 2,
-    "export": 2,
+    "export": 3,
 }
 TRAINED = ("backbone", "pretrain", "distill", "finetune")
 """Stages in which all processes of a run take part."""

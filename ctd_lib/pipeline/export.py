@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ctd_lib import measure as measurement
-from ctd_lib import models, params, records, tasks
+from ctd_lib import models, params, records, runtime, tasks
 from ctd_lib.data import sources
 from ctd_lib.errors import CtdError
 from ctd_lib.export import card, folder, forms, int8, onnx
@@ -35,9 +35,9 @@ def export(p: params.ExportParams) -> Artifact:
     if p.onnx:
         _check_forms(p)
     upstream = finetune(replace(p, save_model=True)) if p.finetuned else model_of(p, p.role)
-    scores, timings = list(_scores(p)), list(_timings(p))
+    scores, timings = list(_scores(p)), _timings(p)
     settings = params.own(p, params.ExportParams) | {
-        "scores": [vars(score) for score in scores], "timings": timings,
+        "scores": [vars(score) for score in scores], **timings,
     }  # fmt: skip
 
     def make(path: Path) -> dict:
@@ -48,9 +48,9 @@ def export(p: params.ExportParams) -> Artifact:
             arch=p.arch, role=p.role, head=folder.head_of(upstream.path),
             task=p.task if p.finetuned else None, max_length=models.max_length(model.config),
             parameters=measurement.parameters(model), provenance=upstream.provenance,
-            key=upstream.key, scores=scores, timings=timings, settings=_settings(p),
-            backbone=_public(p.backbone), licences=_licences(p, scores),
-            forms=values.get("rows", ()),
+            key=upstream.key, scores=scores, settings=_settings(p),
+            backbone=_public(p.backbone), licences=_licences(p, scores), **timings,
+            forms=values.get("rows", ()), forms_on=_machine(runtime.host(), values),
             global_attention=upstream.values["global_attention"]
             if p.finetuned and p.arch == "longformer" else None,
         )  # fmt: skip
@@ -134,10 +134,17 @@ def _scores(p: params.ExportParams) -> Iterator[card.Score]:
         )  # fmt: skip
 
 
-def _timings(p: params.ExportParams) -> list[dict]:
-    """The rows of the latest measurement of this model and its teacher."""
+def _timings(p: params.ExportParams) -> dict:
+    """The latest measurement of this model and its teacher: `timings`, and where: `timed_on`."""
     found = list(_records(p, "measure"))
-    return found[-1]["values"]["rows"] if found else []
+    if not found:
+        return {}
+    values, host = found[-1]["values"], found[-1]["provenance"]["host"]
+    return {"timings": values["rows"], "timed_on": _machine(host, values)}
+
+
+def _machine(host: dict, values: dict) -> str:
+    return runtime.processor(host, values["device"], values["threads"]) if values else ""
 
 
 def _records(p: params.ExportParams, kind: str) -> Iterator[dict]:

@@ -5,17 +5,14 @@ one made with parameters that the profile names, else from the latest; rows of s
 apart.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from ctd_lib import ARCHS, records
+from ctd_lib import ARCHS, records, runtime
 from ctd_lib.report import tidy
 
 KIND = "systems"
-MARKS = re.compile(r"\((R|TM)\)| (CPU|Processor)\b")
-"""What makes a processor's name long and tells nothing."""
 COMMITTED = "study"
 """Profile whose records are shown where the report's own has none of a kind."""
 OURS = "ours"
@@ -175,10 +172,8 @@ def commit(provenance: dict) -> str:
 
 def machine(record) -> str:
     """The processor that a record was measured on."""
-    host, values = record.provenance["host"], record.values
-    if values["device"] == "cuda":
-        return host["gpu"]
-    return f"{MARKS.sub('', host['cpu'])}, {values['threads']} threads"
+    values = record.values
+    return runtime.processor(record.provenance["host"], values["device"], values["threads"])
 
 
 def chosen_machine(found: pd.DataFrame) -> str | None:

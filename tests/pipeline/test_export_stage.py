@@ -7,7 +7,7 @@ import torch
 import yaml
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
 
-from ctd_lib import cli, models, params, pipeline, records
+from ctd_lib import cli, models, params, pipeline, records, runtime
 from ctd_lib import measure as measurement
 from ctd_lib.pipeline.export import _public
 
@@ -69,6 +69,8 @@ def test_a_card_has_the_scores_and_times_of_its_own_records(home, make, tagging,
         "tagging", "entity_f1", *(f"{finetuned[role]:.3f}" for role in ("student", "teacher"))
     ]  # fmt: skip
     times = section(text, "Time and memory")
+    host = runtime.processor(runtime.host(), "cpu", torch.get_num_threads())
+    assert f"float32 on {host}; batches of documents of that many tokens." in times
     for row in rows:
         assert f"| {row['role']} | 16 | 1 | {row['seconds_median']:.4f} |" in times
 
@@ -150,4 +152,6 @@ def test_forms_are_checked_measured_and_recorded(home, make, tagging):
         "model.onnx", "model_int8.onnx"
     ]  # fmt: skip
     _, text = read_card(artifact.path / pipeline.HUB)
-    assert section(text, "Other forms of this model").count("ONNX int8") == 2
+    said = section(text, "Other forms of this model")
+    assert said.startswith(f"On {runtime.processor(runtime.host(), 'cpu', found['threads'])}.")
+    assert said.count("ONNX int8") == 2

@@ -267,6 +267,28 @@ def test_users_own_texts(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("labels", "read"),
+    [
+        (("0.5", "2", "-1e1"), ((), [0.5, 2.0, -10.0])),
+        (("3", "1", "3"), (("1", "3"), [1, 0, 1])),
+        (("1.5", "nan", "high"), (("1.5", "high", "nan"), [0, 2, 1])),
+    ],
+)
+@pytest.mark.parametrize(("ending", "sign"), [("csv", ","), ("tsv", "\t")])
+def test_fractional_numbers_in_a_table_are_scores(tmp_path, labels, read, ending, sign):
+    path = tmp_path / f"a.{ending}"
+    path.write_text("\n".join([f"text{sign}label", *(f"x{sign}{label}" for label in labels)]))
+    data = tasks.load("classification", train_file=str(path), test_file=str(path))
+    assert (data.labels, [example.label for example in data.train]) == read
+    assert type(data.train[0].label) is type(read[1][0])
+    if not read[0]:
+        test = tmp_path / f"b.{ending}"
+        test.write_text(f"text{sign}label\nx{sign}3\nx{sign}high\n")
+        with pytest.raises(CtdError, match="line 3: label 'high' is no number"):
+            tasks.load("classification", train_file=str(path), test_file=str(test))
+
+
+@pytest.mark.parametrize(
     ("second", "field"),
     [
         ('{"text": "y", "label": 0}', "text_pair"),

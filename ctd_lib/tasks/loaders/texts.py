@@ -1,7 +1,8 @@
 """Classification: GLUE, movie reviews, a user's own texts."""
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from ctd_lib.tasks.loaders import common
 from ctd_lib.tasks.loaders.common import Loaded, Request
 
 SENTIMENTS = ("negative", "positive")
+INTEGER = re.compile(r"\s*[+-]?\d+\s*")
 
 
 class Glue(NamedTuple):
@@ -138,14 +140,14 @@ def movie_reviews(request: Request) -> Loaded:
 
 
 def user_classification(request: Request) -> Loaded:
-    """Two files of records with text, label and maybe text_pair; fractional labels are scores."""
+    """Two files of records with text, label and maybe text_pair; of fractional labels, scores."""
     train, test = (user_texts(path) for path in (request.source.path, request.test_file))
     of_train, of_test = ({example.pair is not None for example in p} for p in (train, test))
     if len(of_train | of_test) > 1:
         files = request.source.path, request.test_file
         having, lacking = files if True in of_train else reversed(files)
         raise CtdError(f"{having} has a field 'text_pair', {lacking} has none; both need it.")
-    if any(isinstance(example.label, float) for example in train):
+    if _are_scores([example.label for example in train], request.source.path):
         parts = ((request.source.path, train), (request.test_file, test))
         return Loaded(*([_scored(e, path, n) for n, e in enumerate(p, 1)] for path, p in parts))
     labels = tuple(sorted({str(example.label) for example in train}))
@@ -164,13 +166,28 @@ def user_classification(request: Request) -> Loaded:
     return Loaded(*indexed, labels)
 
 
+def _are_scores(labels: Sequence[str | int | float], path: Path) -> bool:
+    """Whether one is a fractional number; of a table, where all is text, if they are all numbers."""
+    if not formats.is_table(path):
+        return any(isinstance(label, float) for label in labels)
+    return None not in map(_number, labels) and not all(map(INTEGER.fullmatch, labels))
+
+
 def _scored(example: Text, path: Path, number: int) -> Text:
-    if isinstance(example.label, str) or not math.isfinite(example.label):
+    score = _number(example.label)
+    if score is None:
         raise CtdError(
             f"{formats.place(path, number)}: label {example.label!r} is no number, but the "
             "training file has scores."
         )
-    return replace(example, label=float(example.label))
+    return replace(example, label=score)
+
+
+def _number(label: str | int | float) -> float | None:
+    try:
+        return float(label) if math.isfinite(float(label)) else None
+    except ValueError:
+        return None
 
 
 def user_texts(path: Path) -> list[Text]:
