@@ -35,42 +35,6 @@ Totals = Mapping[str, int]
 """Of a whole update: `tokens` that are not padding, `labels` that are to be predicted."""
 
 
-def soft_target_loss(
-    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, temperature: float = 2.0
-) -> Tensor:
-    """KL divergence of the softened teacher from the softened student, times temperature squared.
-
-    The mean is over tokens ("batchmean"). Without the factor the gradients would shrink with the
-    square of the temperature (Hinton et al. 2015, section 2). This is the plain form, on all
-    logits; training takes the chunked one, which is tested against it.
-
-    Args:
-        student_logits: (B, T, V).
-        teacher_logits: (B, T, V); no gradient flows into it.
-        mask: (B, T), true or 1 for the tokens that count.
-    """
-    mask = mask.bool()
-    student = F.log_softmax(student_logits[mask].float() / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits[mask].detach().float() / temperature, dim=-1)
-    total = F.kl_div(student, teacher, reduction="sum", log_target=True)
-    return temperature**2 * total / mask.sum().clamp(min=1)
-
-
-def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the tokens to predict.
-
-    This is the plain form, on all logits; training takes the chunked one, which is tested against
-    it.
-
-    Args:
-        logits: (B, T, V).
-        labels: (B, T), `IGNORED` where nothing is to be predicted.
-    """
-    predicted = labels != IGNORED
-    total = F.cross_entropy(logits[predicted].float(), labels[predicted], reduction="sum")
-    return total / predicted.sum().clamp(min=1)
-
-
 def hidden_cosine_loss(
     student_hidden: Tensor, teacher_hidden: Tensor, mask: Tensor, tokens: int | None = None
 ) -> Tensor:
@@ -104,7 +68,7 @@ def chunked_masked_lm_loss(
     totals: Totals | None = None,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """`masked_lm_loss` from hidden states (B, T, C): logits at the tokens to predict only."""
+    """Mean cross-entropy of the tokens to predict, from hidden states (B, T, C)."""
     return chunked_loss(hidden, head, labels, totals=totals, chunk=chunk).loss
 
 
@@ -124,26 +88,28 @@ def chunked_loss(
 ) -> VocabularyTerms:
     """mlm_weight * masked LM + soft_target_weight * soft targets, never all logits at once.
 
-    Without a teacher only the masked LM is computed. The head's weights may be tied to the
-    embeddings: their gradients add up as usual.
+    Masked LM is the mean cross-entropy of the tokens to predict. Soft targets are the mean over
+    tokens of the KL divergence of the softened teacher from the softened student ("batchmean"),
+    times temperature squared: without that the gradients would shrink with the square of the
+    temperature (Hinton et al. 2015, section 2). Without a teacher only the masked LM is computed.
+    The head's weights may be tied to the embeddings: their gradients add up as usual.
 
     Args:
         hidden: the student's last hidden states (B, T, C).
         head: the student's masked-LM head.
         labels: (B, T), `IGNORED` where nothing is to be predicted.
         targets: the teacher's, of (B, T) tokens.
-        mask: (B, T), true or 1 for the tokens that are not padding.
+        mask: (B, T), true or 1 for the tokens that are not padding; None: there is none.
         positions: soft targets at "all" tokens of the mask or at the "masked" (labelled) ones only.
         totals: what the sums are divided by; None: the tokens and labels of this batch.
         chunk: tokens whose logits exist at one time.
     """
     if positions not in POSITIONS:
         raise CtdError(f"soft-target positions {positions!r} are unknown; use one of {POSITIONS}.")
-    predicted = labels != IGNORED
-    if mask is not None:
-        predicted &= mask.bool()
+    mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.bool()
+    predicted = mask & (labels != IGNORED)
     soften_all = targets is not None and positions == "all"
-    used = mask.bool() if soften_all else predicted  # (B, T): n tokens, flat from here on
+    used = mask if soften_all else predicted  # (B, T): n tokens, flat from here on
     if totals is None:
         totals = {"labels": int(predicted.sum()), "tokens": int(used.sum())}
     mlm_tokens = max(1, totals["labels"])

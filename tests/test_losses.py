@@ -2,6 +2,7 @@
 
 import math
 
+import plain_losses
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ def test_soft_target_loss_by_hand():
     student = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])
     # KL of the first token: 3/4 log(3/2) + 1/4 log(1/2) = 3/4 log 3 - log 2; of the second: 0.
     divergence = 0.75 * LOG3 - LOG2
-    loss = losses.soft_target_loss(student, teacher, torch.tensor([[1, 1]]), temperature=2)
+    loss = plain_losses.soft_target_loss(student, teacher, torch.tensor([[1, 1]]), temperature=2)
     assert loss.item() == pytest.approx(4 * divergence / 2, abs=1e-6)
     assert loss.item() == pytest.approx(0.261624, abs=1e-6)
 
@@ -37,7 +38,7 @@ def test_soft_target_loss_by_hand():
 def test_soft_target_loss_ignores_padding():
     teacher = torch.tensor([[[2 * LOG3, 0.0], [7.0, -3.0]]])
     student = torch.zeros(1, 2, 2, requires_grad=True)
-    loss = losses.soft_target_loss(student, teacher, torch.tensor([[1, 0]]), temperature=2)
+    loss = plain_losses.soft_target_loss(student, teacher, torch.tensor([[1, 0]]), temperature=2)
     loss.backward()
     assert loss.item() == pytest.approx(4 * (0.75 * LOG3 - LOG2), abs=1e-6)
     # d/ds T^2 KL = T (student - teacher probability) = 2 (1/2 - 3/4).
@@ -47,7 +48,7 @@ def test_soft_target_loss_ignores_padding():
 def test_masked_lm_loss_by_hand():
     # Probabilities 2/3 and 1/3; then 1/2 and 1/2; the third token is not predicted.
     logits = torch.tensor([[[LOG2, 0.0], [0.0, 0.0], [9.0, -9.0]]])
-    loss = losses.masked_lm_loss(logits, torch.tensor([[1, 0, IGNORED]]))
+    loss = plain_losses.masked_lm_loss(logits, torch.tensor([[1, 0, IGNORED]]))
     assert loss.item() == pytest.approx((LOG3 + LOG2) / 2, abs=1e-6)
 
 
@@ -65,10 +66,13 @@ def test_terms_are_float32_inside():
     mask, labels = torch.ones(1, 64), torch.randint(1000, (1, 64))
     for loss, exact in (
         (
-            losses.soft_target_loss(student, teacher, mask),
-            losses.soft_target_loss(student.float(), teacher.float(), mask),
+            plain_losses.soft_target_loss(student, teacher, mask),
+            plain_losses.soft_target_loss(student.float(), teacher.float(), mask),
         ),
-        (losses.masked_lm_loss(student, labels), losses.masked_lm_loss(student.float(), labels)),
+        (
+            plain_losses.masked_lm_loss(student, labels),
+            plain_losses.masked_lm_loss(student.float(), labels),
+        ),
         (
             losses.hidden_cosine_loss(student, teacher, mask),
             losses.hidden_cosine_loss(student.float(), teacher.float(), mask),
@@ -85,8 +89,8 @@ def test_nothing_left_is_exactly_zero():
     none, labels = torch.zeros(2, 3), torch.full((2, 3), IGNORED)
     teacher = torch.randn(2, 3, 4)
     terms = (
-        losses.soft_target_loss(head(hidden), head(teacher), none),
-        losses.masked_lm_loss(head(hidden), labels),
+        plain_losses.soft_target_loss(head(hidden), head(teacher), none),
+        plain_losses.masked_lm_loss(head(hidden), labels),
         losses.hidden_cosine_loss(hidden, teacher, none),
         losses.chunked_loss(hidden, head, labels, AllTargets(teacher, head), none).loss,
         losses.chunked_masked_lm_loss(hidden, head, labels),
@@ -143,8 +147,10 @@ def test_chunked_equals_plain(seed, chunk, positions, temperature, scale):
     softened = predicted != IGNORED if positions == "masked" else mask
     hidden, teacher_hidden = student(input_ids), teacher(input_ids)
     logits = student.head(hidden)
-    mlm = losses.masked_lm_loss(logits, predicted)
-    soft = losses.soft_target_loss(logits, teacher.head(teacher_hidden), softened, temperature)
+    mlm = plain_losses.masked_lm_loss(logits, predicted)
+    soft = plain_losses.soft_target_loss(
+        logits, teacher.head(teacher_hidden), softened, temperature
+    )
     expected = gradients(student, scale * (2 * mlm + 5 * soft))
 
     terms = losses.chunked_loss(
@@ -158,6 +164,22 @@ def test_chunked_equals_plain(seed, chunk, positions, temperature, scale):
     torch.testing.assert_close(terms.loss, 2 * mlm + 5 * soft)
     found = gradients(student, scale * terms.loss)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("positions", losses.POSITIONS)
+def test_no_mask_is_no_padding(positions):
+    torch.manual_seed(0)
+    student, teacher = TiedModel(11, 6), TiedModel(11, 6).requires_grad_(False)
+    input_ids = torch.randint(11, (2, 7))
+    labels = input_ids.where(torch.rand(2, 7) < 0.4, IGNORED)
+    targets = AllTargets(teacher(input_ids), teacher.head)
+    found, expected = (
+        losses.chunked_loss(
+            student(input_ids), student.head, labels, targets, mask, positions=positions
+        )
+        for mask in (None, torch.ones(2, 7))
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("positions", losses.POSITIONS)

@@ -8,6 +8,9 @@ Note:
     block may see, everyone sees everyone. Padding is seen by nobody, and a padded token's output is
     zero. Attention-probability dropout is not applied.
 
+    The last block is that of the padded input, and so is the number of blocks that random ones are
+    drawn from: as in transformers, a document's output depends on how far its batch is padded.
+
     `public=True` computes what transformers 5 does: full attention up to (5 + 2 num_random_blocks)
     block_size tokens, block 0 in the place of every random block outside of training, and blocks
     drawn twice counted twice.

@@ -18,6 +18,8 @@ from pathlib import Path
 from ctd_lib.errors import CtdError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ENDING = 5.0
+"""Seconds that it has to end by itself."""
 OPTIONS = (
     "--headless",
     "--remote-debugging-pipe",
@@ -61,6 +63,13 @@ class Browser:
         )
         self._process, self._write, self._read = _start(binary, self._profile.name)
         self._session = None
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self) -> None:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -71,10 +80,14 @@ class Browser:
         return self
 
     def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End Chromium and remove its profile."""
         os.close(self._write)  # at the end of its commands it ends, with all its processes
         os.close(self._read)
         try:
-            self._process.wait(timeout=5)
+            self._process.wait(timeout=ENDING)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -90,7 +103,10 @@ class Browser:
         message = {"id": number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
+        try:
+            os.write(self._write, json.dumps(message).encode() + b"\0")
+        except BrokenPipeError as error:
+            raise CtdError(f"Chromium ended unexpectedly: {method}.") from error
         while (answer := self._receive(method)).get("id") != number:
             if "method" in answer:
                 self.events.append(answer)

@@ -89,16 +89,6 @@ def _take(waiting: deque, size: int) -> np.ndarray:
     return np.concatenate(taken)
 
 
-def pack(documents: Iterable[np.ndarray], tokenizer, max_length: int) -> list[np.ndarray]:
-    """Documents packed into sequences of `max_length` tokens; only the last may be shorter.
-
-    Args:
-        documents: token ids of each document, without special tokens.
-        tokenizer, max_length: as in `Sequences`.
-    """
-    return list(Sequences(once(documents), tokenizer, max_length))
-
-
 def once(documents: Iterable[np.ndarray]) -> Documents:
     """The documents in their order, once, from the beginning only."""
     return lambda position: enumerate(documents)

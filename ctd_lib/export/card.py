@@ -29,7 +29,8 @@ LIMITS = {
     "given the same `global_attention_mask`, the outputs are the same.",
     "bigbird": "Outside of training plain `transformers` takes block 0 for every random block, and "
     "attends fully in short inputs: its outputs differ from those of `ctd_lib`, with which the "
-    "model was trained and measured.",
+    "model was trained and measured. In both, a document's output depends on the padding of its "
+    "batch.",
     "lsg": "`transformers` has no LSG: `import ctd_lib.lsg` registers it.",
     "nystromformer": "Plain `transformers` takes inputs of exactly `segment_means_seq_len` tokens "
     "and no padding; `ctd_lib` takes any.",

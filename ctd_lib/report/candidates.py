@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from ctd_lib import ARCHS
 from ctd_lib.report import kept, systems, tidy
 
 COLUMNS = (
@@ -44,16 +43,11 @@ def _beats(other, row, costs: tuple[str, ...]) -> bool:
 
 
 def _timed(found: pd.DataFrame) -> pd.DataFrame:
-    """Time and memory: from records of kind "measure", and "systems" of trained models of ours."""
-    own = tidy.timings(found).assign(
+    """Time and memory, from records of kind "measure"."""
+    rows = tidy.timings(found).assign(
         dtype=_dtype(found), documents_per_second=lambda r: 1000 * r.batch_size / r.ms
     )
-    more = systems.alone(systems.rows(found))
-    more = systems.rows_of(more, implementation=systems.OURS, weights="trained")
-    more = more[more.arch.isin(ARCHS) & more.role.isin(("teacher", "student"))]
-    columns = [*TIMED, "ms", "mib", "documents_per_second"]
-    both = pd.concat([frame[columns] for frame in (own, more) if len(frame)] or [own[columns]])
-    return both.drop_duplicates(TIMED, keep="first").dropna(subset=["ms"])
+    return rows.drop_duplicates(TIMED, keep="first").dropna(subset=["ms"])
 
 
 def _dtype(found: pd.DataFrame) -> str:

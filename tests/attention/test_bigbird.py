@@ -1,5 +1,6 @@
 import copy
 
+import brute_force
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from transformers import BigBirdConfig
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
 
 from ctd_lib import attention
-from ctd_lib.attention import bigbird, reference
+from ctd_lib.attention import bigbird
 from ctd_lib.errors import CtdError
 
 
@@ -114,12 +115,12 @@ def oracle(config, module, hidden, length, layer):
         drawn = None
         if count > 5 + config.num_random_blocks:
             drawn = bigbird.random_blocks(config, count, layer)[head].tolist()
-        allowed = reference.bigbird(len(hidden), config.block_size, drawn)[:length, :length]
+        allowed = brute_force.bigbird(len(hidden), config.block_size, drawn)[:length, :length]
         assert allowed.equal(
             bigbird.pattern(config, len(hidden), (), layer, head)[:length, :length]
         )
         contexts.append(
-            reference.attention(q[:length, head], k[:length, head], v[:length, head], allowed)
+            brute_force.attention(q[:length, head], k[:length, head], v[:length, head], allowed)
         )
     return torch.stack(contexts, 1).flatten(1)
 

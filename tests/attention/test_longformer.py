@@ -1,5 +1,6 @@
 import copy
 
+import brute_force
 import pytest
 import torch
 import toys
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import LongformerConfig
 
 from ctd_lib import attention
-from ctd_lib.attention import longformer, reference
+from ctd_lib.attention import longformer
 from ctd_lib.errors import CtdError
 
 
@@ -77,12 +78,12 @@ def test_layer_equals_oracle(length, half, tokens, padding, block):
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(longformer, "INFERENCE_BLOCK", block)
         (context,) = layer(hidden, longformer.Plan(valid, is_global))
-    allowed = reference.longformer(length, 2 * half, tokens)
+    allowed = brute_force.longformer(length, 2 * half, tokens)
     q, k, v = (
         f(hidden[0, :length]).view(length, 3, 8) for f in (layer.query, layer.key, layer.value)
     )
     expected = torch.stack(
-        [reference.attention(q[:, h], k[:, h], v[:, h], allowed) for h in range(3)], 1
+        [brute_force.attention(q[:, h], k[:, h], v[:, h], allowed) for h in range(3)], 1
     ).flatten(1)
     local = [token for token in range(length) if token not in tokens]
     assert torch.allclose(context[0, local], expected[local], atol=1e-5)
@@ -99,7 +100,7 @@ def test_pattern_equals_oracle(length, half, tokens):
     tokens = tuple(token for token in tokens if token < length)
     config = toys.longformer(window=2 * half).config
     assert attention.pattern(config, length, tokens).equal(
-        reference.longformer(length, 2 * half, tokens)
+        brute_force.longformer(length, 2 * half, tokens)
     )
 
 

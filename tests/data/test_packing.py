@@ -17,8 +17,8 @@ DOCUMENT = st.lists(st.integers(10, 99), min_size=1, max_size=30).map(np.array)
 
 @given(st.lists(DOCUMENT, max_size=8), st.integers(3, 20))
 @settings(max_examples=200, deadline=None)
-def test_pack_keeps_every_token_once_and_in_order(documents, max_length):
-    sequences = packing.pack(documents, SPECIAL, max_length)
+def test_sequences_keep_every_token_once_and_in_order(documents, max_length):
+    sequences = list(packing.Sequences(packing.once(documents), SPECIAL, max_length))
     stream = [token for sequence in sequences for token in sequence[1:-1]]
     joined = [token for document in documents for token in [*document, SEPARATOR]][:-1]
     assert stream == joined
@@ -27,11 +27,13 @@ def test_pack_keeps_every_token_once_and_in_order(documents, max_length):
     assert all(3 <= len(sequence) <= max_length for sequence in sequences[-1:])
 
 
-def test_pack_refuses_what_it_cannot_do():
+def test_what_cannot_be_packed_is_refused():
     with pytest.raises(CtdError, match="max_length 2"):
-        packing.pack([np.array([7])], SPECIAL, 2)
+        packing.Sequences(packing.once([]), SPECIAL, 2)
     with pytest.raises(CtdError, match="no CLS or SEP token"):
-        packing.pack([np.array([7])], SimpleNamespace(cls_token_id=None, sep_token_id=None), 8)
+        packing.Sequences(
+            packing.once([]), SimpleNamespace(cls_token_id=None, sep_token_id=None), 8
+        )
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(50, 200))

@@ -59,18 +59,6 @@ def test_the_choice_for_a_length_and_a_budget(load):
     assert list(long["documents (an hour)"]) == [502, 879, 1758]
 
 
-def test_trained_systems_of_ours_are_candidates_in_their_dtype(load):
-    made = toy_records.make()
-    [lsg] = [r for r in made if (r["kind"], r["params"]["arch"]) == ("systems", "lsg")]
-    for row in lsg["values"]["rows"]:
-        row["weights"] = "trained"
-    found = candidates.candidates(load(made)).set_index(["arch", "role", "dtype", "length"])
-    assert found.loc[("lsg", "student", "bfloat16", 4096), "ms"] == pytest.approx(896)
-    assert found.loc[("lsg", "student", "float32", 4096), "ms"] == pytest.approx(3584)
-    assert set(found.index.get_level_values("arch")[found.index.get_level_values("dtype")
-               == "bfloat16"]) == {"lsg"}  # fmt: skip
-
-
 costs = st.floats(1, 4).map(round) | st.just(math.nan)
 
 

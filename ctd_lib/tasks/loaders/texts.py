@@ -167,7 +167,7 @@ def user_classification(request: Request) -> Loaded:
 
 
 def _are_scores(labels: Sequence[str | int | float], path: Path) -> bool:
-    """Whether one is a fractional number; of a table, where all is text, if they are all numbers."""
+    """Whether one is a fractional number; in a table, where all is text, if all are numbers."""
     if not formats.is_table(path):
         return any(isinstance(label, float) for label in labels)
     return None not in map(_number, labels) and not all(map(INTEGER.fullmatch, labels))

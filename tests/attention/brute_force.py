@@ -1,4 +1,4 @@
-"""Brute-force oracles for tests: each pattern in plain loops, attention as it is defined."""
+"""Brute-force oracles: each pattern in plain loops, attention as it is defined."""
 
 import itertools
 
