@@ -8,6 +8,9 @@ ARCH ?= $(if $(filter 06_report,$(NB)),,longformer)
 PROFILE ?= quick
 # By the environment: a name with signs of the shell in it must not be run by it.
 export VERSION
+# Packages are installed without bytecode, and what is imported is compiled once. Where that may not
+# be written, as many an image has it, each process compiles torch and transformers anew: 12 s more.
+unexport PYTHONDONTWRITEBYTECODE
 OUT ?= book/runs/$(NB)$(addprefix -,$(ARCH)).ipynb
 
 .PHONY: report test run book publish pdf study lint clean

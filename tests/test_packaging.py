@@ -2,7 +2,9 @@
 
 import ast
 import importlib.metadata
+import os
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -70,6 +72,16 @@ def test_makefile_has_at_most_nine_verbs():
     verbs = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
     assert {"report", "test", "run"} <= set(verbs)
     assert len(verbs) <= 9
+
+
+def test_what_make_runs_may_write_bytecode():
+    """Which the packages come without: else each process compiles all that it imports."""
+    asked = f"include {paths.CHECKOUT / 'Makefile'}\nasked:\n\t@env\n"
+    done = subprocess.run(
+        ["make", "--silent", "--file", "-", "asked"], input=asked, capture_output=True, text=True,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert "PATH=" in done.stdout and "PYTHONDONTWRITEBYTECODE" not in done.stdout
 
 
 @pytest.mark.parametrize("name", ["_config.yml", "_toc.yml", ".pre-commit-config.yaml"])
