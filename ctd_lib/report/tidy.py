@@ -5,6 +5,7 @@ counts, then the latest; records of several seeds all count.
 """
 
 import functools
+import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -183,14 +184,21 @@ def scaled(value: float | None, factor: float) -> float:
 
 def variant_of(row) -> str | None:
     """The variant with whose parameters a record was made: empty for the profile's own."""
-    named = {"profile": row.profile}
+    return _variant_of(row.kind, row.profile, row.role, json.dumps(row.params, sort_keys=True))
+
+
+# All tables and figures ask it of the same records.
+@functools.cache
+def _variant_of(kind: str, profile: str, role: str, text: str) -> str | None:
+    given = json.loads(text)
+    named = {"profile": profile}
     identity = {"arch", "seed", "role", "task", "finetune_seed"}
-    identity &= set(params.names(params.STAGES[row.kind]))
-    named |= {name: row.params[name] for name in sorted(identity & set(row.params))}
-    without = params.of_the_student() if row.role == "teacher" else ()
-    for variant in ("", *params.variants(row.profile)):
-        expected = _expected(row.kind, variant, tuple(named.items()))
-        if all(row.params.get(name) == expected[name] for name in expected.keys() - without):
+    identity &= set(params.names(params.STAGES[kind]))
+    named |= {name: given[name] for name in sorted(identity & set(given))}
+    without = params.of_the_student() if role == "teacher" else ()
+    for variant in ("", *params.variants(profile)):
+        expected = _expected(kind, variant, tuple(named.items()))
+        if all(given.get(name) == expected[name] for name in expected.keys() - without):
             return variant
     return None
 

@@ -34,7 +34,7 @@ def steps_done(home, stage: str) -> int:
 
 
 def start(stage: str, chosen, home) -> subprocess.Popen:
-    """The command of the stage, in a process as fresh as a user's."""
+    """The command of the stage, in a process of its own."""
     given = {n: v for n, v in params.as_dict(chosen).items() if v is not None}
     options = [f"--{n}={v if isinstance(v, str) else json.dumps(v)}" for n, v in given.items()]
     return subprocess.Popen(
@@ -53,7 +53,9 @@ def kill_in_midst(run: subprocess.Popen, stage: str, home) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_run_ends_where_the_uninterrupted_one_does(tmp_path, make, stage, monkeypatch):
+def test_a_killed_run_ends_where_the_uninterrupted_one_does(
+    tmp_path, make, stage, monkeypatch, capfd
+):
     for home in ("whole", "killed"):
         (tmp_path / home).mkdir()
     cls, given = STAGES[stage]
@@ -65,10 +67,10 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_does(tmp_path, make, stag
     whole = getattr(pipeline, stage)(chosen)
     home = tmp_path / "killed"
     kill_in_midst(start(stage, chosen, home), stage, home)
-    said, _ = start(stage, chosen, home).communicate()
-    assert "going on after an interruption" in said
     monkeypatch.setenv("CTD_HOME", str(home))
+    capfd.readouterr()
     killed = getattr(pipeline, stage)(chosen)
+    assert "going on after an interruption" in "".join(capfd.readouterr())
 
     assert killed.key == whole.key and killed.path != whole.path
     ours, expected = (load_file(a.path / "model.safetensors") for a in (killed, whole))
