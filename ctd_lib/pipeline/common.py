@@ -19,7 +19,7 @@ REVISIONS = {
     "distill": 2,
     "features": 2,
     "finetune": 2,
-    "measure": 2,
+    "measure": 3,
     "export": 3,
 }
 TRAINED = ("backbone", "pretrain", "distill", "finetune")
@@ -34,20 +34,21 @@ PREDICTIONS = "predictions.json.gz"
 def get_or_make(stage, label, settings, upstream, seed, make) -> Artifact:
     """The stage's artifact through the store, made with all randomness seeded.
 
-    What comes after draws the same numbers, whether the artifact was made or found.
+    What comes after draws the same numbers, whether the artifact was made or found. Without a seed
+    nothing is drawn.
     """
 
     def seeded(folder: Path) -> dict:
         before = checkpoint.random_state()
-        runtime.seed_everything(seed or 0)
+        runtime.seed_everything(seed)
         try:
             return make(folder)
         finally:
             checkpoint.set_random_state(before)
 
-    settings = settings | ({} if seed is None else {"seed": seed})
+    given, making = (settings, make) if seed is None else (settings | {"seed": seed}, seeded)
     return store.get_or_make(
-        stage, label, settings, upstream, REVISIONS[stage], seeded, stage in TRAINED
+        stage, label, given, upstream, REVISIONS[stage], making, stage in TRAINED
     )
 
 
