@@ -146,7 +146,8 @@ def learned(compared: bootstrap.Comparison, chance: float) -> bool:
 def shared_scores(found: pd.DataFrame) -> pd.DataFrame:
     """The scores of those tasks that every arch ran and `why_not` excludes for none.
 
-    Where no task is left, as in a small profile, those that all ran.
+    Where no task is left, as in a small profile, those that all ran. Synthetic tasks only in a
+    group that has no real one.
     """
     scores = tidy.shared(tidy.scores(found))
     compared = {pair: comparison(pair) for pair in pairs(found)}
@@ -155,7 +156,9 @@ def shared_scores(found: pd.DataFrame) -> pd.DataFrame:
         if values and why_not(values, chance(pair.teachers[0], values.metric))
     }  # fmt: skip
     counting = scores[~scores.task.isin(excluded)]
-    return scores if counting.empty else counting
+    counting = scores if counting.empty else counting
+    synthetic = counting.synthetic.astype(bool)
+    return counting[~(synthetic & counting.group.isin(counting.group[~synthetic]))]
 
 
 @functools.cache

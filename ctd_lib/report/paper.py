@@ -79,8 +79,8 @@ STATEMENTS = {
     "distillation": Statement("Distillation adds to copied layers and masked LM alone", ""),
     "terms": Statement("All three terms of the loss are of use", ""),
     "globals": Statement("Tagging is best without global attention, as published", ""),
-    "nystromformer": Statement("Nystromformer scores alike with its landmarks and with the full "
-                               "attention that transformers runs", ""),
+    "nystromformer": Statement("Nystromformer, trained with its landmarks, scores alike with them "
+                               "and with the full attention that transformers runs", ""),
     "bigbird": Statement("Big Bird scores alike with its random blocks and without, as "
                          "transformers evaluates it", ""),
 }  # fmt: skip

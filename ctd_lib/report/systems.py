@@ -123,8 +123,8 @@ def steps(found: pd.DataFrame) -> Iterator[tuple]:
     """Full teacher, converted teacher and its student, full student, at the headline's length.
 
     Yields:
-        Rows of `measured` that differ in arch and role alone, preferably of one record; None where
-        one was not measured.
+        Rows of `measured` that differ in arch and role alone, preferably of runs with the same
+        parameters; None where one was not measured.
     """
     every = at_headline(alone(measured(found)))
     teachers = rows_of(every, role="teacher").drop_duplicates(_IDENTITY, keep="last")
@@ -278,7 +278,11 @@ def _compared(of, to, ratio: dict) -> dict:
 
 
 def _nearest(rows: pd.DataFrame, to, **values: object):
-    """The row with these values, of the same record if it has one; else None."""
+    """The row with these values; None: there is none.
+
+    Rather of a run with the same parameters, by which records are named: of another arch, it is not
+    the same run.
+    """
     chosen = rows_of(rows, **values)
     together = chosen[chosen.record == to.record]
     chosen = chosen if together.empty else together

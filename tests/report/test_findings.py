@@ -9,9 +9,9 @@ import toy_records
 import toy_study
 from toy_study import answer, of
 
-from ctd_lib import paths, records
+from ctd_lib import ARCHS, paths, records
 from ctd_lib.report import findings, kept, pairs, paper, systems, tables, tidy
-from ctd_lib.report.findings import common
+from ctd_lib.report.findings import common, costs
 from ctd_lib.scores.sampled import Interval
 
 SHORT = ("sst2", "mrpc", "wikigold")
@@ -183,6 +183,14 @@ def test_synthetic_documents_are_shown_and_count_for_nothing(load_study):
     assert answer(found, "long-qa-more").verdict == common.OPEN
 
 
+def test_synthetic_documents_are_in_a_mean_only_where_nothing_real_is(load_study):
+    def tasks_of(*tasks):
+        return set(kept.shared_scores(load_study(toy_study.main(tasks=tasks))).task)
+
+    assert tasks_of("sst2", "press-ner") == {"sst2", "press-ner"}
+    assert tasks_of("sst2", "press-ner", "litbank") == {"sst2", "litbank"}
+
+
 def test_one_task_is_not_enough_for_a_verdict(load_study):
     found = findings.short_tasks(load_study(toy_study.main(tasks=("sst2",))))
     assert answer(found, "short").verdict == common.OPEN
@@ -217,6 +225,29 @@ def test_a_task_that_counts_for_some_archs_moves_no_mean_of_effects(load_study):
     before, after = (frame.set_index(["tasks", "arch"]) for frame in (whole, after))
     assert after.loc[("all", "converted archs")].equals(before.loc[("all", "converted archs")])
     assert after.loc[("all", "bigbird"), "how many"] == 3
+
+
+def test_effects_of_a_group_in_which_nothing_counts(load_study):
+    made = toy_study.main(tasks=("sst2", "mrpc", "hotpotqa", "litbank"))
+    for one in made:
+        if one["params"]["task"] == "hotpotqa" and one["params"]["arch"] == "nystromformer":
+            one["kept"] = toy_study.predicted("hotpotqa", 0.0)
+    found = findings.two_steps(load_study(made))
+    frame = of(found, "finding_two_steps").set_index(["tasks", "arch"])
+    both = frame["both, change (points)"]
+    assert both["long QA", "nystromformer"] == both["long QA", "converted archs"] == "none counts"
+    assert both["long QA - long NER, both", "converted archs"] == "none counts"
+    assert both["long QA", "lsg"] < 0
+    assert both["long text, other", "lsg"] == common.NOT_YET
+    assert answer(found, "together").verdict == common.OPEN
+
+
+@pytest.mark.parametrize("arch", ARCHS[1:])
+def test_an_interval_that_one_arch_lacks_is_unknown_for_all(arch):
+    known = Interval(-50.0, -52.0, -48.0)
+    changes = dict.fromkeys(ARCHS[1:], known) | {arch: Interval(-50.0, math.nan, math.nan)}
+    mean = costs.Measured("toy", None, None, None, 4096, changes).mean()
+    assert mean.value == -50 and math.isnan(mean.low) and math.isnan(mean.high)
 
 
 def test_time_and_memory(load_study):

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pandas as pd
 
 from ctd_lib import paths, records
-from ctd_lib.report import coverage, fragments, paper
+from ctd_lib.report import coverage, fragments, paper, tables
 from ctd_lib.report.figures import STYLE
 from ctd_lib.report.findings.common import (
     FAILS,
@@ -54,6 +54,14 @@ COVERAGE = (
     Table(coverage.coverage_grid, "Every model on every task: finetunings done of those planned, "
           "one a seed."),
     Table(coverage.budgets, "What each training was given; every arch the same."),
+    Table(tables.training_noise, "The study: scores of one model and task by several seeds of "
+          "finetuning, and how far they lie apart. Where a model was made again between its seeds, "
+          "that is in it too.", named="study_training_noise"),
+    Table(tables.conversion, "The study: what conversion did to the tensors, and on inputs of the "
+          "length named the masked-LM loss on held-out text and how far a converted model is from "
+          "its backbone.", named="study_conversion"),
+    Table(tables.training, "The study: masked-LM loss on held-out text of the full length, through "
+          "pretraining and distillation.", named="study_training"),
 )  # fmt: skip
 
 

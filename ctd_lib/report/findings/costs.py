@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ctd_lib.report import paper, systems, tidy
@@ -51,10 +52,10 @@ class Measured(NamedTuple):
     def mean(self) -> Interval:
         """Mean over the converted archs, lowest and highest bound; unknown where one is."""
         found = [self.changes[arch] for arch in CONVERTED if arch in self.changes]
-        if len(found) < len(CONVERTED) or any(math.isnan(one.value) for one in found):
+        if len(found) < len(CONVERTED):
             return UNKNOWN
-        value = sum(one.value for one in found) / len(found)
-        return Interval(value, min(one.low for one in found), max(one.high for one in found))
+        values, lows, highs = np.array(found).T
+        return Interval(values.mean(), lows.min(), highs.max())  # not a number where one is none
 
 
 def time_and_memory(records: pd.DataFrame) -> Outcome:

@@ -60,6 +60,8 @@ def front(records: Mapping[str, pd.DataFrame], other: str) -> Piece:
         "the highest bound of any arch; of so few rounds those of time are too narrow, see Method. "
         "Best: of one arch; a weak teacher's score is easily kept. 'None counts': there is no task "
         "that the teachers of all archs learned, so that their scores kept are of different tasks. "
+        "A verdict on scores needs two tasks that count: where one does, the interval is over its "
+        "test examples alone. "
         f"{paper.LEGEND}",
         pd.DataFrame(rows),
         drawing,

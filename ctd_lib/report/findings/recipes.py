@@ -126,7 +126,7 @@ def _best(name: str, found: Sequence[Trial], rivals: Sequence[str]) -> Answer:
     rule = (
         f"holds where {'' if one else 'each of '}{', '.join(rivals)} lowers the mean score over "
         f"{', '.join(PROBES)}, by the whole interval; does not hold where "
-        f"{'it' if one else 'one of them'} raises it"
+        f"{'it' if one else 'one of them'} raises it so"
     )
     answer = Answer(paper.STATEMENTS[name], rule)
     changes = {trial.variant: trial.change for trial in found if trial.variant in rivals}
@@ -141,7 +141,8 @@ def _best(name: str, found: Sequence[Trial], rivals: Sequence[str]) -> Answer:
 def _helps(name: str, found: Sequence[Trial]) -> Answer:
     rule = (
         f"holds where one of {', '.join(trial.variant for trial in found)} raises the mean score "
-        f"over {', '.join(PROBES)}, by the whole interval; does not hold where all of them lower it"
+        f"over {', '.join(PROBES)}, by the whole interval; does not hold where each of them lowers "
+        "it so"
     )
     answer = Answer(paper.STATEMENTS[name], rule)
     there = {trial.variant: trial.change.interval for trial in found if trial.change}

@@ -107,7 +107,7 @@ def lsg(records: pd.DataFrame) -> Outcome:
     rule = (
         "holds where LSG's mean score kept is below that of every other converted arch, by the "
         f"whole interval of each difference on at least {FEWEST_TASKS} tasks that both teachers "
-        "learned; does not hold where it is above that of one"
+        "learned; does not hold where it is so above that of one"
     )
     answer = Answer(paper.STATEMENTS["lsg"], rule)
     said = [f"{arch} {in_points(sampled.interval)}" for arch, sampled in there.items()]

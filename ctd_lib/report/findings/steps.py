@@ -47,9 +47,12 @@ def two_steps(records: pd.DataFrame) -> Outcome:
     groups = {task: cell.group for (_, task), cell in by_key.items()}
     rows, marks = [], []
     for group in (ALL_TASKS, *GROUPS):
+        of_group = [cell for cell in cells_of if group in (cell.group, ALL_TASKS)]
         for arch in (ALL_CONVERTED, *CONVERTED):
             found = _mean(effects, groups, group, arch)
-            rows.append(_row(group, arch, *found))
+            archs = CONVERTED if arch == ALL_CONVERTED else (arch,)
+            none = not found[0] and ran(of_group, ("full", *archs))
+            rows.append(_none_row(group, arch) if none else _row(group, arch, *found))
             if found[0] and arch != ALL_CONVERTED:
                 marks.append(Mark(group, arch, found[1]["interaction"].interval))
     by_arch = {arch: _mean(effects, groups, ALL_TASKS, arch) for arch in CONVERTED}
@@ -57,11 +60,11 @@ def two_steps(records: pd.DataFrame) -> Outcome:
         _mean(effects, groups, group, ALL_CONVERTED, seed)
         for seed, group in enumerate((tidy.LONG_QA, tidy.LONG_NER))
     ]
-    rows.append(_difference_row(apart))
     all_ran = all(
         ran([cell for cell in cells_of if cell.group == group], ARCHS)
         for group in (tidy.LONG_QA, tidy.LONG_NER)
     )
+    rows.append(_difference_row(apart, all_ran))
     return Outcome(
         (_adds_up(by_arch), _together(apart, all_ran)),
         (
@@ -125,15 +128,25 @@ def _row(group: str, arch: str, count: int, found: dict[str, Sampled]) -> dict:
     }
 
 
-def _difference_row(apart: list) -> dict:
+def _none_row(group: str, arch: str) -> dict:
+    """Of a group of which tasks were run, but none counts."""
+    return dict.fromkeys(_COLUMNS, cells.NONE_COUNTS) | {"tasks": group, "arch": arch}
+
+
+def _difference_row(apart: list, all_ran: bool) -> dict:
     difference = _difference(apart)
+    row = {
+        "both, change (points)": difference.value if difference else None,
+        **bounds(difference.interval if difference else UNKNOWN, "change", "points"),
+    }
+    if difference is None and all_ran:
+        row = dict.fromkeys(row, cells.NONE_COUNTS)
     return {
         "tasks": f"{tidy.LONG_QA} - {tidy.LONG_NER}, both",
         "arch": ALL_CONVERTED,
         "how many": "-",
         **{f"{name}, change (points)": "-" for name in _EFFECTS},
-        "both, change (points)": difference.value if difference else None,
-        **bounds(difference.interval if difference else UNKNOWN, "change", "points"),
+        **row,
         "interaction is": "-",
     }
 

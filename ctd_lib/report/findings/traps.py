@@ -155,7 +155,7 @@ def _public_piece(public: dict[str, dict]) -> Piece:
 def _globals(gains: dict[tuple[str, str], Interval], tasks: Sequence[str]) -> Answer:
     rule = (
         f"does not hold where a policy raises the mean entity F1 over {' and '.join(TASKS)} of "
-        "teacher or student, by the whole interval; holds where all of them lower it"
+        "teacher or student, by the whole interval; holds where each of them lowers it so"
     )
     answer = Answer(paper.STATEMENTS["globals"], rule)
     if len(gains) < len(POLICIES) * len(ROLES):

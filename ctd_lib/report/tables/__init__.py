@@ -45,7 +45,8 @@ TABLES = (
     Table(headline, "Every student against its own teacher, and against the full teacher, as a "
           "weak teacher's score is easy to keep. Scores: mean over the tasks of ten test "
           "examples or more that all archs ran and all teachers learned (all that ran, if "
-          "there are none), with its 95 % interval over tasks, test examples and seeds. "
+          "there are none; synthetic ones only where a group of tasks has no real one), with its "
+          "95 % interval over tasks, test examples and seeds. "
           "Time and memory: one forward at the length named. M: million parameters."),
     Table(claims, "The numbers of the paper that are known, and those of this profile's own "
           "models, which are smaller than the paper's: in time and memory too. The verdicts on "
@@ -75,7 +76,7 @@ TABLES = (
     Table(effects, "Change by conversion (full teacher to converted teacher) and by distillation "
           "(converted teacher to student, in percent of the converted teacher's), apart; in "
           "percent of the full teacher's score, with the full student's, it is on the page of "
-          "that finding."),
+          "that finding. Full attention and the arch were timed in different runs."),
     Table(conversion, "Conversion: what happened to the tensors, and on inputs of the length "
           "named the masked-LM loss on held-out text and how far a converted model is from its "
           "backbone. Longer inputs have other losses, in the table of training."),
@@ -92,13 +93,14 @@ TABLES = (
     Table(apart, "Change by conversion (full teacher to converted teacher) and by distillation "
           "(converted teacher to its student), by both, and by distillation without conversion "
           "(full teacher to full student): the counterpart of the paper's Table 5 in time and "
-          "memory.", systems.KIND),
+          "memory. Full attention and the arch are of different runs.", systems.KIND),
     Table(against_public, "Ours against the public implementation (transformers', for LSG "
           "lsg-converter's): the teacher in the same dtype, and the student in bfloat16 that can "
           "take the place of the public teacher in float32.", systems.KIND),
     Table(over_length, f"Growth of time, and of the forward's own memory, with the length, fitted "
           f"from {scaling.SLOPE_FROM:,} tokens on, and the length from which on an arch needs less "
-          "than full attention of the same role, implementation and dtype.", systems.KIND),
+          "than full attention, of a run of its own, of the same role, implementation and dtype.",
+          systems.KIND),
     Table(references, "Reference systems beside full attention's teacher and student: one "
           "document in float32, as transformers runs them.", systems.KIND),
     Table(workloads, "Batches padded to the longest of their documents, against batches in which "

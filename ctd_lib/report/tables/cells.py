@@ -30,11 +30,13 @@ class Table:
     """Kind of record that it needs; where a profile has none, the study's records are shown."""
     records: str | None = None
     """Folder of its records below `results`; None: that of the profile."""
+    named: str | None = None
+    """Name of its files, if it is not that of `build`."""
 
     @property
     def name(self) -> str:
         """Name of its files."""
-        return self.build.__name__
+        return self.named or self.build.__name__
 
 
 def complete(rows: Iterable[dict], columns: Iterable[str] = ("result",)) -> pd.DataFrame:
