@@ -73,10 +73,12 @@ def get_or_make(
         together: whether all processes take part in `make`.
 
     Raises:
-        CtdError: a finished artifact does not match its checksums, or the disk is full.
+        CtdError: a finished artifact does not match its checksums, the disk is full, or the memory
+            does not suffice.
     """
     key = key_of(stage, params, [artifact.key for artifact in upstream], revision)
     path = paths.artifacts() / stage / f"{label}-{key}"
+    make = _saying_out_of_memory(make, f"{stage} {label}")
     if not processes.is_main():
         return _follow(path, make if together else None)
     if (path / MANIFEST).is_file():
@@ -126,6 +128,25 @@ def _is_of_the_disk(error: OSError | SafetensorError) -> bool:
     """Whether writing failed: errors of the network are OSErrors too, many without a number."""
     elsewhere = (ConnectionError, FileNotFoundError, TimeoutError)
     return not isinstance(error, elsewhere) and getattr(error, "errno", errno.EIO) is not None
+
+
+def _saying_out_of_memory(make: Callable[[Path], dict | None], what: str) -> Callable:
+    """`make`, but that memory runs out is one sentence."""
+
+    def explained(folder: Path) -> dict | None:
+        try:
+            return make(folder)
+        except (MemoryError, RuntimeError) as error:
+            from ctd_lib.measure import failures  # not above: torch is slow to import
+
+            if failures.explained(error) != failures.OUT_OF_MEMORY:
+                raise
+            raise CtdError(
+                f"{what} could not be made: out of memory; set gradient_checkpointing, or a "
+                "smaller batch_size with more accumulation, or a smaller finetune_batch_size."
+            ) from error
+
+    return explained
 
 
 def _make(make: Callable[[Path], dict | None], folder: Path, together: bool) -> dict:

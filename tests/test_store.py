@@ -4,9 +4,10 @@ import os
 import time
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
-from ctd_lib import runtime, store
+from ctd_lib import processes, runtime, store
 from ctd_lib.errors import CtdError
 
 
@@ -91,6 +92,38 @@ def test_what_stops_the_making_is_said_for_what_it_is(home, error, says):
     with pytest.raises(CtdError, match=says):
         store.get_or_make("stage", "toy", {}, [], 1, make)
     assert not list(home.glob("artifacts/stage/toy-*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee above."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize("is_main", [True, False])
+def test_memory_that_does_not_suffice_is_one_sentence(home, monkeypatch, error, is_main):
+    def make(folder):
+        raise error
+
+    monkeypatch.setattr(processes, "is_main", lambda: is_main)
+    monkeypatch.setattr(processes, "from_main", lambda value=None: store.MAKING)
+    with pytest.raises(CtdError) as caught:
+        store.get_or_make("stage", "toy", {}, [], 1, make, together=True)
+    assert str(caught.value) == (
+        "stage toy could not be made: out of memory; set gradient_checkpointing, or a smaller "
+        "batch_size with more accumulation, or a smaller finetune_batch_size."
+    )
+    assert not list(home.glob("artifacts/stage/toy-*"))
+
+
+def test_what_is_wrong_in_the_code_is_not_explained_away():
+    def make(folder):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="do not fit"):
+        store.get_or_make("stage", "toy", {}, [], 1, make)
 
 
 def test_a_folder_without_a_manifest_is_named_before_work_is_done():

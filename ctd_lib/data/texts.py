@@ -145,10 +145,10 @@ def _file_texts(path: Path, corpus: CorpusSpec) -> Iterator[str]:
 
 
 def files(path: Path) -> list[Path]:
-    """A file itself, or the files of a folder by name."""
-    if path.is_dir():
-        return sorted(inside for inside in path.iterdir() if inside.is_file())
-    return [path]
+    """A file itself, or the files of a folder by name, but for hidden ones such as .DS_Store."""
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
 
 
 def kind_of(path: Path) -> str:
@@ -190,7 +190,7 @@ def identity(spec: str) -> str:
         listed = [f"{file.name} {os.path.getsize(file)}" for file in files(path)]
         digest = hashlib.sha256("\n".join(listed).encode()).hexdigest()
     else:
-        digest = sources.digest(path)
+        digest = sources.digest(path, files(path))
     return f"{digest}?{options}" if options else digest
 
 

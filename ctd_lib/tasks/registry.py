@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ from ctd_lib import paths, runtime
 from ctd_lib.data import sources
 from ctd_lib.errors import CtdError
 from ctd_lib.tasks import classification, loaders, span_qa, tagging
-from ctd_lib.tasks.loaders import ner, qa, texts
+from ctd_lib.tasks.loaders import common, ner, qa, texts
 
 FAMILIES = {"classification": classification, "tagging": tagging, "span-qa": span_qa}
 SHORT, LONG = 128, 4096
@@ -21,6 +22,8 @@ MOSTLY_SHORT = ("wikigold",)
 """Tasks of short texts that are cut late, for a few are long: a document of WikiGold has 168 tokens
 at the median, and 2,099 at most."""
 CONTEXTS = ("sentence", "document")
+ELSEWHERE = ("local", "hub")
+"""Kinds of sources that may name another place than a task's own."""
 Loader = Callable[[loaders.Request], loaders.Loaded]
 
 
@@ -39,6 +42,8 @@ class Task:
     """An example of tagging unless the caller says otherwise: a sentence or a document."""
     licence: str = ""
     """Under which its publishers give the data, where a local copy does not say it."""
+    files: tuple[str, ...] = ()
+    """What a local folder has one or more of, {} being the task; a message names the first."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,10 @@ def _glue(main_metric: str, max_length: int = SHORT, **packaged: Loader) -> Task
     known = {"local:glue": texts.glue_local}
     known |= {f"packaged:{name}": loader for name, loader in packaged.items()}
     known["hub:nyu-mll/glue"] = texts.glue_hub
-    return Task("classification", main_metric, max_length, known, licence="that of the task")
+    return Task(
+        "classification", main_metric, max_length, known, licence="that of the task",
+        files=texts.GLUE_FILES,
+    )  # fmt: skip
 
 
 TASKS = {
@@ -103,12 +111,12 @@ TASKS = {
             "packaged:conll2003": ner.conll2003_packaged,
             "hub:eriktks/conll2003": ner.rows_hub,
         },
-        "sentence",
+        "sentence", files=ner.CONLL2003_FILES,
     ),
     "wnut17": Task(
         "tagging", "entity_f1", SHORT,
         {"local:ner": ner.conll_parts, "hub:leondz/wnut_17": ner.rows_hub},
-        "sentence", "CC BY 4.0",
+        "sentence", "CC BY 4.0", ner.PART_FILES,
     ),
     "wikigold": Task(
         "tagging", "entity_f1", LONG,
@@ -120,11 +128,13 @@ TASKS = {
         "CC BY 4.0",
     ),
     "sec-filings": Task(
-        "tagging", "entity_f1", LONG, {"local:ner": ner.conll_parts}, "document", "CC BY 3.0"
+        "tagging", "entity_f1", LONG, {"local:ner": ner.conll_parts}, "document", "CC BY 3.0",
+        ner.PART_FILES,
     ),
     "gonerd": Task(
         "tagging", "entity_f1", LONG,
         {"local:gonerd": ner.gonerd_local, "hub:giant-oak/GONERD": ner.rows_hub}, "document",
+        files=ner.GONERD_FILES,
     ),
     "press-ner": Task(
         "tagging", "entity_f1", LONG, {"synthetic:press-ner": ner.press_ner}, "document"
@@ -132,25 +142,27 @@ TASKS = {
     "squad": Task(
         "span-qa", "f1", 384,
         {"local:squad1.1": qa.squad_local, "hub:rajpurkar/squad": qa.squad_hub},
-        licence="CC BY-SA 4.0",
+        licence="CC BY-SA 4.0", files=qa.SQUAD_FILES,
     ),
     "squad-long": Task(
         "span-qa", "f1", LONG,
         {"local:squad1.1": qa.squad_long_local, "hub:rajpurkar/squad": qa.squad_long_hub},
-        licence="CC BY-SA 4.0",
+        licence="CC BY-SA 4.0", files=qa.SQUAD_FILES,
     ),
     "hotpotqa": Task(
         "span-qa", "f1", LONG,
         {"local:hotpotqa": qa.hotpotqa_local, "hub:hotpotqa/hotpot_qa": qa.hotpotqa_hub},
-        licence="CC BY-SA 4.0",
+        licence="CC BY-SA 4.0", files=qa.HOTPOTQA_FILES,
     ),
     "triviaqa": Task(
         "span-qa", "f1", LONG,
         {"local:triviaqa": qa.triviaqa_local, "hub:mandarjoshi/trivia_qa": qa.triviaqa_hub},
+        files=(*qa.official_files("triviaqa"), qa.TRIVIAQA_FIXTURE),
     ),
     "triviaqa-web": Task(
         "span-qa", "f1", LONG,
         {"local:triviaqa": qa.triviaqa_local, "hub:mandarjoshi/trivia_qa": qa.triviaqa_hub},
+        files=qa.official_files("triviaqa-web"),
     ),
     "press-qa": Task("span-qa", "f1", LONG, {"synthetic:press-qa": qa.press_qa}),
     # A user's own two files, by family.
@@ -188,7 +200,8 @@ def load(
 
     Args:
         name: a key of `TASKS`.
-        source: where from, as in `data.sources`; None: the first of the task's own that is there.
+        source: where from, as in `data.sources`: one of the task's own, or another file, folder or
+            hub id; None: the first of the task's own that is there.
         train_examples: draw so many by `seed`; None: all.
         test_examples: draw so many, the same ones for every seed; None: all.
         seed: of the drawing.
@@ -200,7 +213,8 @@ def load(
             or in the user's file a document where several are marked.
 
     Raises:
-        CtdError: unknown task; no source of it is there; or as the source's loader.
+        CtdError: unknown task; a source that it cannot come from; no source of it is there; or as
+            the source's loader.
     """
     if name not in TASKS:
         raise CtdError(f"task {name!r} is unknown; there are {', '.join(TASKS)}.")
@@ -218,13 +232,7 @@ def load(
         doors = [key for key, known in TASKS.items() if "local:" in known.sources]
         raise CtdError(f"task {name} takes no train_file or test_file; {', '.join(doors)} do.")
     chosen = sources.resolve(source) if source else _default_source(name, task)
-    loader = next(
-        (f for spec, f in task.sources.items() if spec.split(":")[0] == chosen.kind), None
-    )
-    if loader is None:
-        raise CtdError(
-            f"task {name} cannot come from {chosen.spec}; it comes from {', '.join(task.sources)}."
-        )
+    loader = _loader(name, task, chosen)
     test_path = sources.resolve(test_file).path if test_file else None
     request = loaders.Request(
         name, chosen, train_examples, test_examples, seed, test_path, context or task.context
@@ -256,20 +264,44 @@ def licence(task: str, found: str) -> str:
     return known if known and found == sources.OWN else found
 
 
+def _loader(name: str, task: Task, source: sources.Source) -> Loader:
+    """What reads the source. What is packaged or generated is one task's own and no other's."""
+    if source.spec in task.sources:
+        return task.sources[source.spec]
+    alike = [loader for spec, loader in task.sources.items() if spec.startswith(f"{source.kind}:")]
+    if not alike or source.kind not in ELSEWHERE:
+        raise CtdError(
+            f"task {name} cannot come from {source.spec}; it comes from {', '.join(task.sources)}."
+        )
+    return alike[0]
+
+
 def _default_source(name: str, task: Task) -> sources.Source:
+    """The first of the task's own sources that is there."""
     for spec in task.sources:
         kind, _, where = spec.partition(":")
-        below = paths.data_dir()
-        if kind == "local" and not (below and (below / where).exists()):
-            continue
-        if kind == "hub" and not runtime.hub_answers():
-            continue
-        return sources.resolve(spec)
+        if kind == "local":
+            if path := _own_data(name, task, where):
+                return sources.Source(kind, where, sources.OWN, path=path)
+        elif kind != "hub" or runtime.hub_answers():
+            return sources.resolve(spec)
     wanted = [spec.removeprefix("local:") for spec in task.sources if spec.startswith("local:")]
+    wanted = [f"{where}/{task.files[0].format(name)}" if task.files else where for where in wanted]
+    no_hub = any(spec.startswith("hub:") for spec in task.sources)
     raise CtdError(
-        f"task {name} has no data here: no model hub answers, and CTD_DATA is not a folder with "
-        f"{' or '.join(wanted)} in it."
+        f"task {name} has no data here: {'no model hub answers, and ' if no_hub else ''}"
+        f"CTD_DATA ({paths.data_dir() or 'not set'}) is no folder with {' or '.join(wanted)} in it."
     )
+
+
+def _own_data(name: str, task: Task, where: str) -> Path | None:
+    """A file below CTD_DATA, or a folder there that holds a file of the task."""
+    below = paths.data_dir()
+    path = below / where if below else None
+    if path is None or not path.exists():
+        return None
+    names = [file.format(name) for file in task.files]
+    return path.resolve() if not names or common.find(path, *names) else None
 
 
 def _draw(examples: list, count: int | None, seed: int) -> list:

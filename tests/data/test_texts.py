@@ -88,6 +88,18 @@ def test_identity_is_of_content_and_options(tmp_path, monkeypatch):
     assert texts.identity(str(path)) != before
 
 
+def test_of_a_folder_only_its_own_files_are_read_and_known(tmp_path):
+    (tmp_path / "a.txt").write_text("first")
+    known = texts.identity(str(tmp_path))
+    (tmp_path / ".DS_Store").write_bytes(b"\0")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "b.txt").write_text("never read")
+    assert list(texts.texts(str(tmp_path))) == ["first"]
+    assert texts.identity(str(tmp_path)) == known
+    (tmp_path / "c.txt").write_text("second")
+    assert texts.identity(str(tmp_path)) != known
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_a_text_that_spells_a_special_token_has_none(family):
     tokenizer = toy_models.tokenizer(family)

@@ -20,6 +20,10 @@ USER_FILES = {
     "no JSON": ("classification", "a.jsonl", b"text,label\nx,1\n", "line 1 is not JSON"),
     "no field": ("classification", "a.jsonl", b'{"text": "x"}', "line 1 .*field 'label'"),
     "empty text": ("classification", "a.jsonl", b'{"text": " ", "label": 1}', "line 1: .*empty"),
+    "blank label": ("classification", "a.csv", b"text,label\nx,0.5\ny, \n",
+                    "line 3: its label is empty"),
+    "no label": ("classification", "b.jsonl", b'{"text": "x", "label": ""}', "line 1: its label"),
+    "header alone": ("classification", "a.csv", b"text,label\n", "a.csv: the train part is empty"),
     "unknown label": ("classification", "b.jsonl", b'{"text": "x", "label": "z"}', "line 1: .*'z'"),
     "one label": ("classification", "a.jsonl", b'{"text": "x", "label": "a"}', "one label, 'a'"),
     "no number": ("classification", "b.csv", b"text\n", "the test part is empty"),
@@ -90,6 +94,11 @@ USER_FILES |= {
     "a number as answer": (
         "span-qa", "a.json", (QUESTION % '{"text": 5, "answer_start": 0}').encode(),
         "line 1, article 't'.*5 is no str",
+    ),
+    "a title that is none": (
+        "span-qa", "a.json",
+        (QUESTION % '{"text": "cat", "answer_start": 2}').replace('"t"', "null").encode(),
+        "article None: not in SQuAD's layout.*None is no str",
     ),
     "no articles": ("span-qa", "a.json", b'{"data": {"a": 1}}', "no list 'data'"),
 }  # fmt: skip

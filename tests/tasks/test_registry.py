@@ -65,23 +65,13 @@ def test_packaged_tasks(name):
     assert drawn.train != again.train and drawn.test == again.test
 
 
-def test_local_glue_comes_before_packaged(tmp_path, monkeypatch):
-    monkeypatch.setenv("CTD_DATA", str(tmp_path))
-    (tmp_path / "glue").mkdir()
-    record = {"sentence1": "a", "sentence2": "b", "label": 3.5}
-    for part in ("train", "dev"):
-        (tmp_path / "glue" / f"stsb.{part}.jsonl").write_text(json.dumps(record))
-    data = tasks.load("stsb")
-    assert data.source == "local:glue"
-    assert data.train == [tasks.FAMILIES["classification"].Text("a", "b", 3.5)]
-    assert tasks.load("stsb", source=str(tmp_path / "glue")).train == data.train
-
-
 @pytest.mark.parametrize(
     ("record", "says"),
     [
         ({"text": "x", "label": 1}, "needs sentence, label"),
         ({"sentence": "x", "label": "good"}, "needs sentence, label"),
+        ({"sentence": None, "label": 1}, "is no sst2 record; it needs sentence, label"),
+        ({"sentence": 7, "label": 1}, "is no sst2 record; it needs sentence, label"),
         ({"sentence": "x", "label": -1}, "label -1; sst2 knows 0 to 1"),
     ],
 )
@@ -307,8 +297,8 @@ def test_users_own_texts_with_a_field_missing(tmp_path, second, field):
     ("name", "arguments", "says"),
     [
         ("nothing", {}, "there are movie-sentences, movie-reviews"),
-        ("sst2", {}, "no data here.*glue"),
-        ("wikigold", {}, "wikigold.iob2.conll.gz"),
+        ("sst2", {}, r"no model hub answers, and CTD_DATA \(not set\).*glue/sst2.train.jsonl"),
+        ("wikigold", {}, r"no data here: CTD_DATA.*ner/wikigold.iob2.conll.gz"),
         ("sst2", {"source": "packaged:stsb"}, "cannot come from packaged:stsb"),
         ("sst2", {"source": "packaged:nothing"}, "packaged:nothing is unknown"),
         ("sst2", {"source": "hub:nyu-mll/glue"}, "none answers"),

@@ -12,6 +12,9 @@ from ctd_lib.tasks.loaders.common import Loaded, Request
 from ctd_lib.tasks.tagging import OUTSIDE, TaggedText
 
 JSON = {".jsonl", ".json"}
+CONLL2003_FILES = ("train.txt", "test.txt")
+PART_FILES = ("{}.train.iob2.conll", "{}.test.iob2.conll")
+GONERD_FILES = ("train.jsonl", "train.conll", "test.jsonl", "test.conll")
 TRAIN_DOCUMENTS = {"wikigold": 100, "litbank": 80}
 """The first so many of data without an official split train, the others test."""
 
@@ -24,14 +27,13 @@ def conll2003_packaged(request: Request) -> Loaded:
 
 def conll2003_local(request: Request) -> Loaded:
     """Files train.txt and test.txt in a folder."""
-    files = [common.need(request.source.path, f"{part}.txt") for part in ("train", "test")]
+    files = [common.need(request.source.path, name) for name in CONLL2003_FILES]
     return _of_files(files, request)
 
 
 def conll_parts(request: Request) -> Loaded:
     """Files TASK.train.iob2.conll and TASK.test.iob2.conll in a folder."""
-    folder, task = request.source.path, request.task
-    files = [common.need(folder, f"{task}.{part}.iob2.conll") for part in ("train", "test")]
+    files = [common.need(request.source.path, name.format(request.task)) for name in PART_FILES]
     return _of_files(files, request)
 
 
@@ -54,10 +56,8 @@ def rows_hub(request: Request) -> Loaded:
 
 def gonerd_local(request: Request) -> Loaded:
     """Files train and test in a folder: JSON Lines as on the hub, or CoNLL columns."""
-    files = [
-        common.need(request.source.path, f"{part}.jsonl", f"{part}.conll")
-        for part in ("train", "test")
-    ]
+    names_of_parts = GONERD_FILES[:2], GONERD_FILES[2:]
+    files = [common.need(request.source.path, *names) for names in names_of_parts]
     return _of_files(files, request)
 
 

@@ -13,19 +13,26 @@ from ctd_lib.errors import CtdError
 from ctd_lib.tasks.loaders import common
 from ctd_lib.tasks.loaders.common import Loaded, Request
 
+SQUAD_FILES = ("dev-v1.1.json", "train-v1.1.json")
 SQUAD_TRAIN_ARTICLES = 38
+HOTPOTQA_OFFICIAL = ("hotpot_train_v1.1.json", "hotpot_dev_distractor_v1.json")
+HOTPOTQA_SAMPLES = ("train_sample.jsonl", "dev_distractor_sample.jsonl")
+HOTPOTQA_FILES = HOTPOTQA_OFFICIAL + HOTPOTQA_SAMPLES
 YES_NO = "yes no\n"
 MAX_OCCURRENCES = 16
 """Places of an answer that are kept: the first ones, since a cut takes the last."""
 
 TRIVIAQA = {"triviaqa": "wikipedia", "triviaqa-web": "web"}
 """Domain by task: of pages of Wikipedia alone, or of those and of pages found by a search."""
+TRIVIAQA_FIXTURE = "rc_fixture.jsonl"
+"""Of the Wikipedia domain."""
 
 
 def squad_local(request: Request) -> Loaded:
     """A folder with SQuAD 1.1: train and dev, or dev alone, whose first 38 articles then train."""
-    dev = squad.read(common.need(request.source.path, "dev-v1.1.json"))
-    if train_file := common.find(request.source.path, "train-v1.1.json"):
+    dev_name, train_name = SQUAD_FILES
+    dev = squad.read(common.need(request.source.path, dev_name))
+    if train_file := common.find(request.source.path, train_name):
         return Loaded(squad.read(train_file), dev)
     articles = list(_articles(dev))
     train, test = articles[:SQUAD_TRAIN_ARTICLES], articles[SQUAD_TRAIN_ARTICLES:]
@@ -94,10 +101,8 @@ def _whole_article(questions: list[Question]) -> list[Question]:
 
 def hotpotqa_local(request: Request) -> Loaded:
     """A folder with the official files of the distractor setting, or with samples of them."""
-    folder = request.source.path
-    official = "hotpot_train_v1.1.json", "hotpot_dev_distractor_v1.json"
-    samples = "train_sample.jsonl", "dev_distractor_sample.jsonl"
-    files = [common.need(folder, *names) for names in zip(official, samples, strict=True)]
+    names_of_parts = zip(HOTPOTQA_OFFICIAL, HOTPOTQA_SAMPLES, strict=True)
+    files = [common.need(request.source.path, *names) for names in names_of_parts]
     is_sample = any("_sample" in path.name for path in files)
     parts = (common.each(formats.read_records(path), path, hotpotqa, "HotpotQA") for path in files)
     return Loaded(*parts, part="sample" if is_sample else "")
@@ -155,12 +160,12 @@ def occurrences(texts: Iterable[str], context: str, start: int = 0) -> list[tupl
 
 
 def triviaqa_local(request: Request) -> Loaded:
-    """A folder with the official rc layout (qa/, evidence/), or with the fixture rc_fixture.jsonl.
+    """A folder with the official rc layout (qa/, evidence/), or with the fixture.
 
-    Of the official data, the domain of the task; the fixture is of the Wikipedia domain.
+    Of the official data, the domain of the task.
     """
     folder, domain = request.source.path, TRIVIAQA[request.task]
-    fixture = common.find(folder, "rc_fixture.jsonl")
+    fixture = common.find(folder, TRIVIAQA_FIXTURE)
     if fixture and domain == "wikipedia":
         rows = formats.read_records(fixture)
         made = common.each(rows, fixture, _fixture_trivia, "the fixture")
@@ -169,8 +174,13 @@ def triviaqa_local(request: Request) -> Loaded:
             for part in ("train", "dev")
         )
         return Loaded(train, dev, part="fixture")
-    files = [common.need(folder, f"qa/{domain}-{part}.json") for part in ("train", "dev")]
+    files = [common.need(folder, name) for name in official_files(request.task)]
     return Loaded(*(_official_trivia(path, folder, domain == "web") for path in files))
+
+
+def official_files(task: str) -> tuple[str, str]:
+    """Train and dev part of TriviaQA in the domain of a task."""
+    return f"qa/{TRIVIAQA[task]}-train.json", f"qa/{TRIVIAQA[task]}-dev.json"
 
 
 def _fixture_trivia(row: dict) -> Question:

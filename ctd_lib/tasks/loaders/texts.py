@@ -45,6 +45,8 @@ GLUE = {
 }
 """As `nyu-mll/glue` has them. Test labels are not public: the dev part is the test here."""
 ENDINGS = ("jsonl", "tsv", "json")
+PARTS = ("train", "dev", "dev_matched", "dev_mismatched", "train-sample", "pool")
+GLUE_FILES = tuple(f"{{}}.{part}.{ending}" for part in PARTS for ending in ENDINGS)
 
 
 def glue_local(request: Request) -> Loaded:
@@ -96,12 +98,12 @@ def _glue_texts(
     texts = []
     for number, record in enumerate(records, 1):
         try:
-            pair = record[second] if second else None
+            text, pair = _string(record[first]), _string(record[second]) if second else None
             label = record["label"]
             if labels and label in labels:
                 label = labels.index(label)
             label = int(label) if labels else float(label)
-            texts.append(Text(record[first], pair, label, kind))
+            texts.append(Text(text, pair, label, kind))
         except (KeyError, TypeError, ValueError) as error:
             wanted = ", ".join(name for name in (first, second, "label") if name)
             raise CtdError(
@@ -113,6 +115,12 @@ def _glue_texts(
                 f"{len(labels) - 1}."
             )
     return texts
+
+
+def _string(value) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
 
 
 def stsb_packaged(request: Request) -> Loaded:
@@ -142,6 +150,8 @@ def movie_reviews(request: Request) -> Loaded:
 def user_classification(request: Request) -> Loaded:
     """Two files of records with text, label and maybe text_pair; of fractional labels, scores."""
     train, test = (user_texts(path) for path in (request.source.path, request.test_file))
+    if not train:  # without its labels nothing can be said of the test part
+        return Loaded(train, test)
     of_train, of_test = ({example.pair is not None for example in p} for p in (train, test))
     if len(of_train | of_test) > 1:
         files = request.source.path, request.test_file
@@ -194,7 +204,7 @@ def user_texts(path: Path) -> list[Text]:
     """The records of a file with text, label and maybe text_pair.
 
     Raises:
-        CtdError: a record lacks a field or has an empty text.
+        CtdError: a record lacks a field, or has an empty text or label.
     """
     records = formats.read_records(path)
     wanted = {"text": str, "label": str | int | float}
@@ -207,8 +217,9 @@ def user_texts(path: Path) -> list[Text]:
                     f"{formats.place(path, number)} has no proper field {name!r}; it has "
                     f"{', '.join(map(str, record)) or 'none'}."
                 )
-        if not record["text"].strip():
-            raise CtdError(f"{formats.place(path, number)}: its text is empty.")
+        for name in ("text", "label"):
+            if not str(record[name]).strip():
+                raise CtdError(f"{formats.place(path, number)}: its {name} is empty.")
     return [
         Text(
             record["text"], record["text_pair"] if "text_pair" in wanted else None, record["label"]
