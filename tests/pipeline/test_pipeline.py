@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import torch
 import transformers
 
 from ctd_lib import ARCHS, models, params, pipeline, records
 from ctd_lib.errors import CtdError
+from ctd_lib.pipeline.common import get_or_make
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -21,6 +23,17 @@ def test_every_stage_from_backbone_to_score_and_time(home, make, tagging, arch):
     table = records.load("quick")
     assert sorted(table.kind) == ["convert", "distill", "finetune", "finetune", "pretrain"]
     assert set(table.arch) == {arch}
+
+
+def test_what_draws_nothing_leaves_the_seed_alone(home):
+    """Torch keeps a seed for a GPU that is not in use yet, and can give only a new one back."""
+    seen = []
+    torch.manual_seed(7)
+    for seed in (None, 3):
+        get_or_make(
+            "features", "toy", {}, [], seed, lambda folder: seen.append(torch.initial_seed())
+        )
+    assert seen == [7, 3]
 
 
 def test_measure_has_a_row_for_each_role_and_length(home, make):
